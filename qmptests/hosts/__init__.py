@@ -1,0 +1,17 @@
+"""Hosts: where processes run, and the launcher that owns every one of them."""
+
+from qmptests.hosts.local import LocalHost, local
+from qmptests.hosts.process import ExitStatus, Process
+from qmptests.hosts.waiting import ProcessDied, WaitTimeout, Watched, abandon, wait
+
+__all__ = [
+    "ExitStatus",
+    "LocalHost",
+    "Process",
+    "ProcessDied",
+    "WaitTimeout",
+    "Watched",
+    "abandon",
+    "local",
+    "wait",
+]

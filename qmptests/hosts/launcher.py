@@ -1,0 +1,242 @@
+"""The launcher: the one process that forks, signals and reaps everything else.
+
+Run as ``python -I -S launcher.py SOCKET_FD SCRATCH``. Standard library only, single-threaded, and
+nothing imported that isn't needed: it must start in milliseconds and is also what is carried to a
+remote host. It forks because no process with threads may: the parent-death signal belongs to the
+forking *thread* (prctl(2)), and its owner has threads.
+
+The owner talks to it over a SOCK_SEQPACKET socket, one JSON object a packet. Owner to launcher:
+
+    {"spawn": ID, "argv", "env", "cwd", "fds"}, with the descriptors as SCM_RIGHTS in the order of
+    "fds", which are the numbers that the child sees them as
+
+Launcher to owner:
+
+    {"ready": PID}
+    {"spawned": ID, "pid"}, with a pidfd
+    {"failed": ID, "stage": "fork" or "exec", "errno"}
+    {"exited": PID, "status", "cpu_s", "max_rss_kib"}
+
+At end of file on that socket, or when the owner dies, it kills and reaps until it has no child
+left, removes the scratch directory, and exits. Being a child subreaper (prctl(2)) it also gets
+the orphans of its children, however they detached.
+"""
+
+import array
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36
+MAX_PACKET = 1 << 18
+MAX_FDS = 253  # SCM_MAX_FD, include/net/scm.h
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def prctl(option: int, value: int) -> None:
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option})")
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One packet and the descriptors that came with it; empty at end of file."""
+    fds = array.array("i")
+    data, ancillary, _, _ = sock.recvmsg(
+        MAX_PACKET, socket.CMSG_SPACE(MAX_FDS * fds.itemsize), socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    return data, list(fds)
+
+
+def become(request: dict[str, object], fds: list[int], launcher_pid: int, report: int) -> None:
+    """In the child: arrange descriptors and signals, then exec. Returns only by raising OSError."""
+    # First the death signal, then the comparison: a launcher that died in between is noticed.
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher_pid:
+        os._exit(1)
+    signal.set_wakeup_fd(-1)
+    for ours in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+        signal.signal(ours, signal.SIG_DFL)
+    targets = [int(n) for n in request["fds"]]  # type: ignore[attr-defined]
+    # Out of the way first: a received descriptor may sit on another one's wanted number.
+    floor = max([*targets, 2]) + 1
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor) for fd in fds]
+    report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, floor)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for number in (0, 1, 2):
+        if number not in targets:
+            os.dup2(null, number)
+    for fd, number in zip(high, targets, strict=True):
+        os.dup2(fd, number)
+    try:
+        if request["cwd"]:
+            os.chdir(str(request["cwd"]))
+        argv = [str(a) for a in request["argv"]]  # type: ignore[attr-defined]
+        os.execvpe(argv[0], argv, request["env"])  # type: ignore[arg-type]
+    except OSError as error:
+        os.write(report, str(error.errno).encode())
+        os._exit(127)
+
+
+class Launcher:
+    def __init__(self, sock: socket.socket, scratch: str) -> None:
+        self.sock = sock
+        self.scratch = scratch
+        self.pid = os.getpid()
+
+    def send(self, message: dict[str, object], fds: tuple[int, ...] = ()) -> None:
+        """To the owner; one that is gone is noticed at the next receive."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self.sock, [json.dumps(message).encode()], fds)
+
+    def spawn(self, request: dict[str, object], fds: list[int]) -> None:
+        """Fork and exec, and answer once the exec has happened or failed."""
+        identity = request["spawn"]
+        read_end, write_end = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(read_end)
+            os.close(write_end)
+            self.send({"failed": identity, "stage": "fork", "errno": error.errno})
+            return
+        if pid == 0:
+            try:
+                become(request, fds, self.pid, write_end)
+            except BaseException as error:  # noqa: BLE001 - nothing may escape from a forked child
+                number = getattr(error, "errno", None) or errno.EINVAL
+                with contextlib.suppress(OSError):
+                    os.write(write_end, str(number).encode())
+            os._exit(127)
+        os.close(write_end)
+        pidfd = os.pidfd_open(pid)  # not reaped before we say so: the number can't be reused
+        problem = os.read(read_end, 16)
+        os.close(read_end)
+        if problem:
+            os.waitpid(pid, 0)
+            self.send({"failed": identity, "stage": "exec", "errno": int(problem)})
+        else:
+            self.send({"spawned": identity, "pid": pid}, (pidfd,))
+        os.close(pidfd)
+
+    def reap(self) -> bool:
+        """Collect every child that has ended and report it; False once there is none at all."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            self.send(
+                {
+                    "exited": pid,
+                    "status": status,
+                    "cpu_s": round(usage.ru_utime + usage.ru_stime, 6),
+                    "max_rss_kib": usage.ru_maxrss,
+                }
+            )
+
+    def serve(self, wakeup: int, owner: int) -> None:
+        """Until the owner closes its end or dies."""
+        poll = select.poll()
+        for fd in (self.sock.fileno(), wakeup, owner):
+            poll.register(fd, select.POLLIN)
+        while True:
+            ready = dict(poll.poll())
+            if wakeup in ready:
+                os.read(wakeup, 512)
+                self.reap()
+            if self.sock.fileno() in ready:
+                try:
+                    data, fds = receive(self.sock)
+                except ConnectionResetError:
+                    return
+                if not data:
+                    return
+                self.spawn(json.loads(data), fds)
+                for fd in fds:
+                    os.close(fd)
+            if owner in ready:
+                return
+
+    def kill_everything(self) -> None:
+        """Kill and reap until no child is left; orphans of the dead arrive here and die too."""
+        while True:
+            for pid in children_of(self.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+
+
+def children_of(parent: int) -> list[int]:
+    """The pids whose parent is `parent`, from /proc (proc(5), field 4 of `stat`)."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
+                fields = stat.read().rpartition(b")")[2].split()
+                if int(fields[1]) == parent:
+                    found.append(int(entry))
+    return found
+
+
+def remove_tree(top: str) -> None:
+    """`rm -rf`, without importing shutil."""
+    for folder, directories, files in os.walk(top, topdown=False):
+        for name in files:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(folder, name))
+        for name in directories:
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                os.unlink(path) if os.path.islink(path) else os.rmdir(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(top)
+
+
+def main() -> None:
+    parent = os.getppid()
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # The terminal's Ctrl-C and a lab's `kill -TERM` are the owner's to handle; we follow it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    launcher = Launcher(sock, sys.argv[2])
+    # Locked before it has its name: `remove_stale_scratch` takes an unlocked one for abandoned.
+    unnamed = f"{launcher.scratch}.new"
+    os.mkdir(unnamed, 0o700)
+    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(unnamed, launcher.scratch)
+    try:
+        owner = os.pidfd_open(parent)
+        launcher.send({"ready": os.getpid()})
+        launcher.serve(read_end, owner)
+    finally:
+        # From here on a child that ends is waited for, not signalled.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        launcher.kill_everything()
+        remove_tree(launcher.scratch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""This machine as a host: the owner's end of the launcher."""
+
+import asyncio
+import atexit
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmptests import eventloop
+from qmptests.errors import EnvironmentFailure
+from qmptests.hosts import launcher
+from qmptests.hosts.process import ExitStatus, Process
+from qmptests.hosts.waiting import wait
+
+#: In the environment of every process that we start: strays are found by it, never by name.
+MARKER = "QMPTESTS_RUN"
+#: Seconds for which strays of a dead launcher are hunted.
+STRAYS_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A spawn that the launcher has not answered yet."""
+
+    name: str
+    argv: list[str]
+    output: Path | None
+    answer: "asyncio.Future[Process]"
+
+
+class LocalHost:
+    """Spawns processes through one launcher. Use `local()`; methods run on the event loop."""
+
+    name = "localhost"
+
+    def __init__(self) -> None:
+        self.marker = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.scratch = Path(tempfile.gettempdir()) / f"qmptests-{self.marker}"
+        self._socket: socket.socket | None = None
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._stderr = -1
+        self._ids = 0
+        self._pending: dict[int, _Pending] = {}
+        self._processes: dict[int, Process] = {}
+        self._dead: EnvironmentFailure | None = None
+        self._ready: asyncio.Future[None]
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the launcher; the second call does nothing."""
+        async with self._starting:
+            if self._socket is not None:
+                return
+            remove_stale_scratch()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._stderr = os.memfd_create("launcher-stderr", os.MFD_CLOEXEC)
+            with theirs:
+                self._popen = subprocess.Popen(
+                    [
+                        sys.executable,
+                        *("-I", "-S", launcher.__file__),
+                        str(theirs.fileno()),
+                        str(self.scratch),
+                    ],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._stderr,
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                    env={**os.environ, MARKER: self.marker},
+                )
+            ours.setblocking(False)
+            self._socket = ours
+            self._ready = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
+            await wait(self._ready, what="the launcher to start", timeout=30)
+
+    async def spawn(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        fds: Mapping[int, int] | None = None,
+        output: Path | None = None,
+    ) -> Process:
+        """Start `argv` and return once it has been exec'ed.
+
+        `fds` maps the number that the child sees to a descriptor of ours, which stays ours to
+        close; 0, 1 and 2 are /dev/null unless given. `output`: a file to which standard output
+        and error are appended. `env` is added to this process's environment. Raises
+        EnvironmentFailure when it can't be started.
+        """
+        await self.start()
+        assert self._socket is not None
+        with contextlib.ExitStack() as stack:
+            table = dict(fds or {})
+            if output is not None:
+                try:
+                    fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+                except OSError as error:
+                    raise EnvironmentFailure(f"cannot write {output}: {error.strerror}") from error
+                stack.callback(os.close, fd)
+                table.setdefault(1, fd)
+                table.setdefault(2, fd)
+            self._ids += 1
+            identity = self._ids
+            request = {
+                "spawn": identity,
+                "argv": list(argv),
+                "env": {**os.environ, **(env or {}), MARKER: self.marker},
+                "cwd": str(cwd) if cwd else "",
+                "fds": list(table),
+            }
+            pending = _Pending(name, list(argv), output, asyncio.get_running_loop().create_future())
+            self._pending[identity] = pending
+            try:
+                await self._send(json.dumps(request).encode(), list(table.values()))
+                return await wait(pending.answer, what=f"{name} to be started", timeout=30)
+            except OSError as error:
+                raise EnvironmentFailure(
+                    f"cannot start {name}: {argv[0]}: {os.strerror(error.errno or 0)}"
+                ) from error
+            finally:
+                self._pending.pop(identity, None)
+
+    async def _send(self, data: bytes, fds: list[int]) -> None:
+        while True:
+            if self._dead is not None or self._socket is None:
+                raise self._dead or EnvironmentFailure("the launcher is not running")
+            try:
+                socket.send_fds(self._socket, [data], fds)
+            except BlockingIOError:
+                await _writable(self._socket)
+            except (BrokenPipeError, ConnectionResetError):
+                self._on_launcher_death()
+            except OSError as error:
+                raise EnvironmentFailure(
+                    f"cannot hand a command of {len(data)} bytes to the launcher: {error.strerror}"
+                ) from error
+            else:
+                return
+
+    def _on_readable(self) -> None:
+        while self._socket is not None:
+            try:
+                data, fds = launcher.receive(self._socket)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                data, fds = b"", []
+            if not data:
+                self._on_launcher_death()
+                return
+            self._on_message(json.loads(data), fds)
+
+    def _on_message(self, message: dict[str, int], fds: list[int]) -> None:
+        if "exited" in message:
+            status = ExitStatus(
+                returncode=os.waitstatus_to_exitcode(message["status"]),
+                core_dumped=os.WCOREDUMP(message["status"]),
+                cpu_s=message["cpu_s"],
+                max_rss_kib=message["max_rss_kib"],
+            )
+            process = self._processes.pop(message["exited"], None)
+            if process is not None:  # else an orphan that the launcher reaped
+                process.ended(status)
+        elif "ready" in message:
+            self._ready.set_result(None)
+        elif "failed" in message:
+            pending = self._pending.get(message["failed"])
+            if pending is not None and not pending.answer.done():
+                number = message["errno"]
+                pending.answer.set_exception(OSError(number, os.strerror(number)))
+        else:
+            pid, (pidfd,) = message["pid"], fds
+            pending = self._pending.get(message["spawned"])
+            if pending is None or pending.answer.done():  # its caller gave up: nobody wants it
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+            else:
+                process = Process(pending.name, pending.argv, pid, pidfd, pending.output)
+                self._processes[pid] = process
+                pending.answer.set_result(process)
+
+    def _on_launcher_death(self) -> None:
+        """The launcher died under us: an error in everything that it owned."""
+        if self._socket is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        self._socket.close()
+        self._socket = None
+        said = os.pread(self._stderr, 1 << 16, 0).decode(errors="replace").strip().splitlines()
+        self._reap_launcher()
+        reason = f": {said[-1]}" if said else ""
+        self._dead = EnvironmentFailure(f"the launcher died, and all its processes with it{reason}")
+        if not self._ready.done():
+            self._ready.set_exception(self._dead)
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_exception(self._dead)
+        kill_strays(self.marker)
+        for process in self._processes.values():
+            process.ended(None, self._dead)
+        self._processes.clear()
+        launcher.remove_tree(str(self.scratch))
+
+    def close(self) -> None:
+        """End the launcher, and with it every process; returns when nothing is left."""
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            with contextlib.suppress(RuntimeError, ValueError):
+                eventloop.get().call_soon_threadsafe(eventloop.get().remove_reader, sock.fileno())
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        self._reap_launcher()
+
+    def _reap_launcher(self) -> None:
+        """Wait for the launcher, which is dead or dying; kill it if it does not hurry."""
+        if self._popen is not None:
+            try:
+                self._popen.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self._popen.kill()
+                self._popen.wait()
+                kill_strays(self.marker)
+            self._popen = None
+        if self._stderr >= 0:
+            os.close(self._stderr)
+            self._stderr = -1
+
+
+def kill_strays(marker: str) -> list[int]:
+    """SIGKILL every process whose environment has our marker, but not this one; their pids.
+
+    Looks again until it finds none: one may have forked while the list was read.
+    """
+    wanted = f"{MARKER}={marker}".encode()
+    killed: list[int] = []
+    deadline = time.monotonic() + STRAYS_S
+    while found := [pid for pid in _with_environment(wanted) if pid != os.getpid()]:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed += found
+        if time.monotonic() > deadline:
+            break
+    return sorted(set(killed))
+
+
+def _with_environment(entry: bytes) -> list[int]:
+    """Pids of the processes that have `entry` in their environment; zombies have none."""
+    pids = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError):
+                if entry in (folder / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(folder.name))
+    return pids
+
+
+def remove_stale_scratch() -> None:
+    """Remove scratch directories whose launcher was killed together with its owner.
+
+    A launcher holds a lock (flock(2)) on its directory while it lives.
+    """
+    for folder in Path(tempfile.gettempdir()).glob("qmptests-*-*[!w]"):
+        with contextlib.suppress(OSError):
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                launcher.remove_tree(str(folder))
+            finally:
+                os.close(fd)
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_writer(sock.fileno(), ready.set)
+    try:
+        await wait(ready.wait(), what="the launcher to read", timeout=30)
+    finally:
+        loop.remove_writer(sock.fileno())
+
+
+_local: LocalHost | None = None
+
+
+def local() -> LocalHost:
+    """This machine, with one launcher for the whole process; call on the event loop.
+
+    A launcher that died is replaced: what it owned has failed already.
+    """
+    global _local  # noqa: PLW0603 - one launcher per process is the point
+    owner = _local.marker.partition("-")[0] if _local else ""
+    if _local is None or owner != str(os.getpid()) or _local._dead is not None:
+        _local = LocalHost()
+        atexit.register(_local.close)
+    return _local

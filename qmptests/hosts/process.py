@@ -1,0 +1,103 @@
+"""One process that the launcher started for us."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmptests.hosts.waiting import wait
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a process ended: `returncode` as in subprocess (negative: killed by that signal)."""
+
+    returncode: int
+    core_dumped: bool = False
+    cpu_s: float = 0.0
+    max_rss_kib: int = 0
+
+    def __str__(self) -> str:
+        if self.returncode >= 0:
+            return f"exited with status {self.returncode}"
+        try:
+            name = signal.Signals(-self.returncode).name
+        except ValueError:
+            name = f"signal {-self.returncode}"
+        return f"was killed by {name}" + (" (core dumped)" if self.core_dumped else "")
+
+
+class Process:
+    """A running or ended process. Only the loop thread touches it.
+
+    `exited` resolves with an `ExitStatus`, or with an error if the launcher itself died.
+    """
+
+    def __init__(
+        self, name: str, argv: list[str], pid: int, pidfd: int, output: Path | None = None
+    ) -> None:
+        self.name = name
+        self.argv = argv
+        self.pid = pid
+        self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        self.exited.add_done_callback(_retrieved)
+        self._pidfd = pidfd
+        self._output = output
+
+    @property
+    def status(self) -> ExitStatus | None:
+        """How it ended, or None while it runs."""
+        if not self.exited.done() or self.exited.cancelled() or self.exited.exception():
+            return None
+        return self.exited.result()
+
+    def last_lines(self, count: int = 5) -> list[str]:
+        """The end of its standard error, for messages."""
+        if self._output is None:
+            return []
+        try:
+            with self._output.open("rb") as stream:
+                stream.seek(max(0, self._output.stat().st_size - 8192))
+                tail = stream.read().decode(errors="replace")
+        except OSError:
+            return []
+        return [line for line in tail.splitlines() if line.strip()][-count:]
+
+    def signal(self, number: int) -> None:
+        """Send a signal; one that has ended already is left alone."""
+        if not self.exited.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    async def stop(self, grace_s: float = 5.0) -> ExitStatus:
+        """SIGTERM, and after `grace_s` SIGKILL; returns how it ended."""
+        self.signal(signal.SIGTERM)
+        done, _ = await asyncio.wait([self.exited], timeout=grace_s)
+        if not done:
+            return await self.kill()
+        return self.exited.result()
+
+    async def kill(self) -> ExitStatus:
+        """SIGKILL, and wait until it is reaped."""
+        self.signal(signal.SIGKILL)
+        return await wait(
+            asyncio.shield(self.exited), what=f"{self.name} to die of SIGKILL", timeout=30
+        )
+
+    def ended(self, status: ExitStatus | None, error: Exception | None = None) -> None:
+        """For the host: the launcher reported the end (or died itself)."""
+        os.close(self._pidfd)
+        if self.exited.done():
+            return
+        if status is not None:
+            self.exited.set_result(status)
+        else:
+            self.exited.set_exception(error or RuntimeError("ended without a status"))
+
+
+def _retrieved(future: "asyncio.Future[ExitStatus]") -> None:
+    """Nobody may have awaited it; asyncio must not complain about that at exit."""
+    if not future.cancelled():
+        future.exception()
