@@ -1,0 +1,85 @@
+"""The QMP transcript of one VM: every message as it was seen, one JSON object a line.
+
+Each line has `time` (seconds since the epoch, at receipt or sending) and `sent` or `received`. A
+run of a flooding event is one line with `count`, the `last` time, and the last event.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qmptests.errors import EnvironmentFailure
+from qmptests.qmp.runs import Run, RunLength
+
+
+class Transcript:
+    """Appends to `path`; unbuffered, so that a killed process loses nothing.
+
+    A write that fails (a full disk) must not stop the migration: the first failure is kept in
+    `problem`, and the rest is dropped. Raises EnvironmentFailure if `path` can't be created.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: OSError | None = None
+        self._runs = RunLength()
+        self._flood: Run | None = None
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
+
+    def sent(self, message: dict[str, Any]) -> None:
+        self._end_of_run()
+        self._write({"time": _now(), "sent": message})
+
+    def received(self, message: dict[str, Any]) -> None:
+        now = _now()
+        name = message.get("event")
+        if not isinstance(name, str):
+            self._end_of_run()
+            self._write({"time": now, "received": message})
+            return
+        run, is_new = self._runs.add(name, message, now)
+        if is_new:
+            self._write_flood()
+            self._write({"time": now, "received": message})
+        else:
+            self._flood = run
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._write_flood()
+            os.close(self._fd)
+            self._fd = -1
+
+    def _end_of_run(self) -> None:
+        self._write_flood()
+        self._runs.interrupt()
+
+    def _write_flood(self) -> None:
+        run, self._flood = self._flood, None
+        if run is not None:
+            # The run's first event has its own line already.
+            self._write(
+                {
+                    "time": run.first,
+                    "last": run.last,
+                    "count": run.count - 1,
+                    "received": run.data,
+                }
+            )
+
+    def _write(self, record: dict[str, Any]) -> None:
+        if self.problem is None and self._fd >= 0:
+            try:
+                os.write(self._fd, msgspec.json.encode(record) + b"\n")
+            except OSError as error:
+                self.problem = error
+
+
+def _now() -> float:
+    return round(time.time(), 6)
