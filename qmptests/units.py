@@ -5,7 +5,9 @@ import re
 from qmptests.errors import InputError
 
 _SUFFIXES = ("", "K", "M", "G", "T")
-_SIZE = re.compile(r"(?P<digits>[0-9]+(?:\.[0-9]+)?)(?P<suffix>[KMGT]?)(?:i?B)?", re.ASCII | re.I)
+_SIZE = re.compile(
+    r"(?P<digits>[0-9]{1,30}(?:\.[0-9]{1,30})?)(?P<suffix>[KMGT]?)(?:i?B)?", re.ASCII | re.I
+)
 
 
 def parse_size(text: str) -> int:
