@@ -1,0 +1,126 @@
+"""VM definitions: what a TOML file in `vms/` says.
+
+```toml
+description = "one line"
+machine = "q35"          # a family (q35, pc) or a full machine type (pc-q35-10.0)
+memory = "256M"
+cpus = 1
+cpu = "qemu64"           # optional: QEMU's default otherwise
+devices = ["virtio-rng-pci,addr=04.0"]   # -device options, as QEMU takes them
+args = ["-boot", "menu=on"]              # anything else, verbatim, on both sides
+
+[guest]
+kind = "dirtier"         # none, dirtier; the other keys are the guest's own
+```
+"""
+
+import re
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from qmptests import guests
+from qmptests.errors import InputError
+from qmptests.units import parse_size
+
+
+class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A VM, the same on both sides. `memory` is a size as in QEMU (256M, 1G: powers of 1024)."""
+
+    description: str = ""
+    machine: str = "q35"
+    memory: str = "256M"
+    cpus: int = 1
+    cpu: str = ""
+    devices: list[str] = []
+    args: list[str] = []
+    guest: dict[str, Any] = msgspec.field(default_factory=lambda: {"kind": "none"})
+    name: str = ""
+
+    @property
+    def memory_bytes(self) -> int:
+        return parse_size(self.memory)
+
+    def make_guest(self) -> guests.Guest:
+        """The guest that `[guest]` describes; raises InputError with the key's path."""
+        parameters = {key: value for key, value in self.guest.items() if key != "kind"}
+        for key, value in parameters.items():
+            if isinstance(value, str):
+                try:
+                    parameters[key] = parse_size(value)
+                except InputError as error:
+                    raise InputError(f"guest.{key}: {error}") from error
+        return guests.create(self.guest["kind"], parameters, ram=self.memory_bytes)
+
+
+def shipped() -> list[str]:
+    """The names of the definitions that come with qmptests."""
+    folder = resources.files("qmptests.vms")
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load(name_or_path: str) -> Definition:
+    """A shipped definition by name, or one's own by its path.
+
+    Raises InputError with the file and line (syntax) or key path (values).
+    """
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        try:
+            text = path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise InputError(f"cannot read VM definition {path}: {reason}") from error
+        return parse(text, str(path), path.stem)
+    names = shipped()
+    if name_or_path not in names:
+        raise InputError(
+            f"unknown VM definition '{name_or_path}': there are {', '.join(names)}; "
+            "or give the path of a TOML file"
+        )
+    source = resources.files("qmptests.vms").joinpath(f"{name_or_path}.toml")
+    return parse(source.read_text(), f"{name_or_path}.toml", name_or_path)
+
+
+def parse(text: str, where: str, name: str) -> Definition:
+    """A definition from TOML text; `where` names it in errors."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
+        line = place[1] if place and place[1] else text.count("\n") + 1
+        what = str(error)[: place.start()].strip() if place else str(error)
+        raise InputError(f"{where}:{line}: not valid TOML: {what}") from error
+    try:
+        definition = msgspec.convert({"name": name, **data}, Definition)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{where}: {_with_key_path(error)}") from error
+    _check(definition, where)
+    return definition
+
+
+def _with_key_path(error: msgspec.ValidationError) -> str:
+    """msgspec says "Expected `int`, got `str` - at `$.cpus`"; ours begins with the key."""
+    what, _, place = str(error).partition(" - at ")
+    key = place.strip("`").removeprefix("$").removeprefix(".")
+    return f"{key}: {what}" if key else what
+
+
+def _check(definition: Definition, where: str) -> None:
+    try:
+        size = definition.memory_bytes
+    except InputError as error:
+        raise InputError(f"{where}: memory: {error}") from error
+    if size < 1 << 20:
+        raise InputError(f"{where}: memory: {definition.memory} is below 1M")
+    if not 1 <= definition.cpus <= 4096:
+        raise InputError(f"{where}: cpus: {definition.cpus} is not between 1 and 4096")
+    if not isinstance(definition.guest.get("kind"), str):
+        raise InputError(f"{where}: guest.kind: missing")
+    try:
+        definition.make_guest()
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error

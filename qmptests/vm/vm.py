@@ -1,0 +1,217 @@
+"""One VM: a QEMU process with its monitor, its console and its files, from start to teardown."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qmptests.builds import Build
+from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
+from qmptests.guests import Guest, MemoryRange
+from qmptests.hosts import LocalHost, Process, wait
+from qmptests.qmp import Monitor, Transcript
+from qmptests.vm import command
+from qmptests.vm.console import Console
+from qmptests.vm.definition import Definition
+
+#: Seconds for a QEMU to start and greet; one under valgrind or on a loaded machine takes long.
+START_S = 60.0
+#: Seconds between `quit` and SIGKILL.
+QUIT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The evidence files of one VM, in one folder, by fixed names."""
+
+    folder: Path
+    name: str
+
+    @property
+    def stderr(self) -> Path:
+        return self.folder / f"{self.name}.stderr.log"
+
+    @property
+    def trace(self) -> Path:
+        return self.folder / f"{self.name}.trace.log"
+
+    @property
+    def console(self) -> Path:
+        return self.folder / f"{self.name}.console.log"
+
+    @property
+    def qmp(self) -> Path:
+        return self.folder / f"{self.name}.qmp.jsonl"
+
+
+class VM:
+    """A QEMU process. Methods run on the event loop; `start` first, `stop` always."""
+
+    def __init__(
+        self,
+        name: str,
+        host: LocalHost,
+        build: Build,
+        definition: Definition,
+        options: command.Options,
+        guest: Guest,
+        folder: Path,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.build = build
+        self.definition = definition
+        self.options = options
+        self.guest = guest
+        self.files = Files(folder, name)
+        self.argv: list[str] = []
+        self.process: Process
+        self.monitor: Monitor
+        self.console: Console
+        self.guest_console = guest.console(resumed=options.incoming)
+        self.asked_to_quit = False
+        self.spawned = False
+
+    async def start(self) -> None:
+        """Start QEMU and negotiate QMP.
+
+        Raises ProcessDied with QEMU's own last words when it refuses its command line, and
+        EnvironmentFailure when it can't be started at all. What was started is stopped again.
+        """
+        guest_args = self.guest.arguments(self.files.folder)
+        self.argv = command.command_line(
+            self.build.argv,
+            self.build.facts.version,
+            self.definition,
+            self.options,
+            guest_args=guest_args,
+            trace_file=self.files.trace,
+        )
+        transcript = Transcript(self.files.qmp)
+        qmp, qmp_child = socket.socketpair()
+        console, console_child = socket.socketpair()
+        try:
+            with qmp_child, console_child:
+                self.process = await self.host.spawn(
+                    self.name,
+                    self.argv,
+                    env=self.build.env,
+                    fds={
+                        command.QMP_FD: qmp_child.fileno(),
+                        command.CONSOLE_FD: console_child.fileno(),
+                    },
+                    output=self.files.stderr,
+                )
+        except BaseException:
+            transcript.close()
+            qmp.close()
+            console.close()
+            raise
+        self.monitor = Monitor(self.name, transcript, alive=[self.process])
+        self.spawned = True
+        try:
+            self.console = Console(console, self.files.console, self.guest_console)
+            await self.monitor.connect(qmp, timeout=START_S)
+        except BaseException:
+            qmp.close()
+            await self.stop()
+            raise
+
+    async def execute(self, name: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Run a QMP command; see Monitor.execute."""
+        return await self.monitor.execute(name, arguments)
+
+    async def runstate(self) -> str:
+        """QEMU's run state: running, paused, inmigrate, postmigrate, ..."""
+        return str((await self.execute("query-status"))["status"])
+
+    @property
+    def alive(self) -> bool:
+        return self.spawned and not self.process.exited.done()
+
+    async def guest_ready(self, timeout: float = 30.0) -> None:
+        """Wait (seconds) until the guest has begun its work; `none` always has."""
+        await wait(
+            self.console.until(lambda: self.guest_console.ready),
+            what=f"the guest of {self.name} to say that it is ready",
+            timeout=timeout,
+            alive=[self.process],
+        )
+
+    async def guest_counts_beyond(self, counter: int, timeout: float = 10.0) -> None:
+        """Wait (seconds) until the guest's counter has gone beyond `counter`: it runs here."""
+        await wait(
+            self.console.until(lambda: (self.guest_console.counter or 0) > counter),
+            what=f"the guest's counter to go beyond {counter} on {self.name}",
+            timeout=timeout,
+            alive=[self.process],
+        )
+
+    async def snapshot(self, ranges: Sequence[MemoryRange]) -> tuple[list[Path], float]:
+        """Guest memory as files, one for each range, and how long it took in ms.
+
+        The VM is stopped for that time, since a pattern that is being written is only consistent
+        in one instant, and goes on afterwards.
+        """
+        files = [self.host.scratch / f"{self.name}-{os.urandom(6).hex()}" for _ in ranges]
+        started = time.monotonic()
+        await self.execute("stop")
+        try:
+            for path, memory in zip(files, ranges, strict=True):
+                await self.execute(
+                    "pmemsave",
+                    {"val": memory.address, "size": memory.length, "filename": str(path)},
+                )
+        finally:
+            await self.execute("cont")
+        return files, (time.monotonic() - started) * 1e3
+
+    async def trace(self, pattern: str, on: bool) -> list[str]:
+        """Switch trace events on or off at run time; returns the names that are now as wanted.
+
+        Raises InputError if the build has no event that matches.
+        """
+        states = await self.execute("trace-event-get-state", {"name": pattern})
+        usable = [s["name"] for s in states if s["state"] != "unavailable"]
+        if not usable:
+            raise InputError(f"{self.name}: {self.build.name} has no trace event {pattern}")
+        await self.execute("trace-event-set-state", {"name": pattern, "enable": on})
+        return usable
+
+    async def stop(self) -> None:
+        """End QEMU: `quit`, and SIGKILL if it doesn't. Safe at any time, more than once."""
+        if not self.spawned:
+            return
+        with contextlib.suppress(TestedFailure, EnvironmentFailure):
+            if not self.process.exited.done():
+                self.asked_to_quit = True
+                await self.monitor.execute("quit", timeout=QUIT_S)
+        with contextlib.suppress(EnvironmentFailure):
+            try:
+                await wait(
+                    asyncio.shield(self.process.exited),
+                    what=f"{self.name} to quit",
+                    timeout=QUIT_S if self.asked_to_quit else 0.1,
+                )
+            except TestedFailure:
+                await self.process.kill()
+            except asyncio.CancelledError:
+                self.process.signal(9)
+                raise
+            finally:
+                if hasattr(self, "console"):
+                    self.console.close()
+                await self.monitor.close()
+
+    def problems(self) -> list[str]:
+        """Evidence that could not be written, in words."""
+        found = {
+            self.files.qmp: self.monitor.transcript_problem if self.spawned else None,
+            self.files.console: self.console.problem if hasattr(self, "console") else None,
+        }
+        return [f"{path.name}: {e.strerror}" for path, e in found.items() if e is not None]

@@ -1,0 +1,1 @@
+"""VM definitions that ship with qmptests: TOML, no Python needed to add one."""
