@@ -1,0 +1,69 @@
+"""Folders of evidence: written under a temporary name, renamed into place when whole."""
+
+import errno
+from pathlib import Path
+
+import msgspec
+
+from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.outcome.record import SCHEMA, OutcomeRecord
+
+#: A folder that still has this ending was never finished: its run was killed.
+PARTIAL = ".partial"
+
+
+def begin(final: Path) -> Path:
+    """Create the folder that becomes `final`; raises InputError if that exists already."""
+    partial = final.with_name(final.name + PARTIAL)
+    if final.exists():
+        raise InputError(f"{final} exists already: results are never overwritten")
+    try:
+        partial.mkdir(parents=True)
+    except FileExistsError as error:
+        raise InputError(
+            f"{partial} is there: another run writes it, or was killed; remove it first"
+        ) from error
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot create {partial}: {error.strerror}") from error
+    return partial
+
+
+def finish(partial: Path, outcome: OutcomeRecord) -> Path:
+    """Write `outcome.json` and rename the folder into place; returns its final path.
+
+    Raises EnvironmentFailure (a full disk, say); the partial folder stays as it is then.
+    """
+    final = partial.with_name(partial.name.removesuffix(PARTIAL))
+    data = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
+    temporary = partial / "outcome.json.new"
+    try:
+        temporary.write_bytes(data + b"\n")
+        temporary.rename(partial / "outcome.json")
+        partial.rename(final)
+    except OSError as error:
+        full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+        raise EnvironmentFailure(
+            f"cannot write {partial / 'outcome.json'}: {error.strerror}{full}; "
+            "what there is of the evidence stays there"
+        ) from error
+    return final
+
+
+def load(path: Path) -> OutcomeRecord:
+    """The outcome in a folder, or in an `outcome.json` itself; raises InputError."""
+    file = path / "outcome.json" if path.is_dir() else path
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"no outcome in {path}: {error.strerror}") from error
+    try:
+        raw = msgspec.json.decode(data)
+        schema = raw.get("schema") if isinstance(raw, dict) else None
+        if schema != SCHEMA:
+            raise InputError(
+                f"{file} has schema {schema}, this qmptests reads {SCHEMA}: use the version "
+                f"that wrote it ({raw.get('qmptests', '?') if isinstance(raw, dict) else '?'})"
+            )
+        return msgspec.convert(raw, OutcomeRecord)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{file} is not an outcome: {error}") from error

@@ -1,0 +1,47 @@
+"""The outcome as tests use it: the record, and where its evidence is."""
+
+from pathlib import Path
+
+from qmptests.outcome.record import OutcomeRecord, Result, SideRecord
+from qmptests.trace import TraceLog
+
+
+class Side:
+    """One side of a finished migration: its record and its trace log."""
+
+    def __init__(self, record: SideRecord, folder: Path) -> None:
+        self.record = record
+        self.trace = TraceLog(folder / f"{record.name}.trace.log", enabled=record.trace.enabled)
+
+
+class Outcome:
+    """What one migration did. `folder` holds the evidence; `record` is outcome.json."""
+
+    def __init__(self, record: OutcomeRecord, folder: Path) -> None:
+        self.record = record
+        self.folder = folder
+
+    @property
+    def completed(self) -> bool:
+        """Source completed, destination running, source not running, guest memory right."""
+        return self.record.result is Result.COMPLETED
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the result is the one that the plan named."""
+        return self.record.result == self.record.plan.expected
+
+    @property
+    def source(self) -> Side:
+        assert self.record.source is not None, f"the source never started: {self}"
+        return Side(self.record.source, self.folder)
+
+    @property
+    def destination(self) -> Side:
+        """The last destination: there are several after a retry."""
+        assert self.record.destinations, f"the destination never started: {self}"
+        return Side(self.record.destinations[-1], self.folder)
+
+    def __repr__(self) -> str:
+        error = f": {self.record.error}" if self.record.error else ""
+        return f"<Outcome {self.record.result}{error}; evidence in {self.folder}>"

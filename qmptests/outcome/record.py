@@ -1,0 +1,205 @@
+"""The outcome: everything observed of one migration, as data. Written once, never edited.
+
+Field by field in docs/reference/outcome.md. Times are seconds since the epoch unless the name says
+otherwise (`_ms`, `_s`); sizes are bytes. `SCHEMA` is raised when a field changes its meaning or
+goes; a field that is added does not raise it.
+"""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from qmptests.trace import Volume
+
+SCHEMA = 1
+
+
+class Result(StrEnum):
+    """What became of a migration: one word, decided in one place (`migration.verdict`)."""
+
+    #: Source completed, destination running, source not running, guest and its memory right.
+    COMPLETED = "completed"
+    #: `migrate_cancel` was asked for and QEMU obeyed.
+    CANCELLED = "cancelled"
+    #: QEMU said failed; the destination's process lives.
+    FAILED_DESTINATION_ALIVE = "failed-destination-alive"
+    #: QEMU said failed, and the destination exited.
+    FAILED_DESTINATION_EXITED = "failed-destination-exited"
+    #: A QMP command was refused before the migration started.
+    QMP_ERROR = "qmp-error"
+    #: A VM did not start.
+    START_FAILED = "start-failed"
+    #: A process ended that should have lived.
+    SOURCE_DIED = "source-died"
+    DESTINATION_DIED = "destination-died"
+    #: The deadline passed.
+    TIMED_OUT = "timed-out"
+    #: Completed, says QEMU, but: both guests run, none runs, or memory is not what was written.
+    BOTH_RUNNING = "both-running"
+    NOT_RUNNING = "not-running"
+    MEMORY_WRONG = "memory-wrong"
+    GUEST_REBOOTED = "guest-rebooted"
+    #: Not the thing under test: the machine, or Ctrl-C.
+    ENVIRONMENT = "environment"
+    INTERRUPTED = "interrupted"
+
+
+class BuildRecord(msgspec.Struct, kw_only=True):
+    """Which QEMU it was."""
+
+    name: str
+    spec: str
+    version: str
+    version_text: str
+    digest: str
+    origin: dict[str, str] = {}
+
+
+class HostRecord(msgspec.Struct, kw_only=True):
+    """Where it ran."""
+
+    hostname: str
+    kernel: str
+    cpu: str
+    cpus: int
+    memory_bytes: int
+    python: str
+    load_1min: float
+
+
+class PlanRecord(msgspec.Struct, kw_only=True):
+    """What was to be done."""
+
+    machine: str
+    accelerator: str
+    definition: dict[str, Any]
+    capabilities: dict[str, bool]
+    parameters: dict[str, Any]
+    transport: str
+    address_form: str
+    trace: list[str]
+    expected: str
+    timeout_s: float
+
+
+class ExitRecord(msgspec.Struct, kw_only=True):
+    """How a QEMU process ended: `returncode` as in subprocess (negative: a signal)."""
+
+    returncode: int
+    text: str
+    cpu_s: float
+    max_rss_kib: int
+    asked: bool
+
+
+class EventRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A QMP event, or a run of `count` of them with the first and last time and the last data."""
+
+    name: str
+    data: dict[str, Any]
+    first: float
+    last: float
+    count: int = 1
+
+
+class TraceRecord(msgspec.Struct, kw_only=True):
+    """What a side's trace log holds.
+
+    `enabled`: the events that were switched on, by name. `unmatched`: patterns that mean no event
+    of this build.
+    """
+
+    enabled: list[str]
+    unmatched: list[str]
+    volume: Volume = msgspec.field(default_factory=Volume)
+    perturbing: bool = False
+
+
+class GuestRecord(msgspec.Struct, kw_only=True):
+    """What the guest's console said on one side. `counter` is the last value seen, or None."""
+
+    ready: bool = False
+    counter: int | None = None
+    reports: int = 0
+    reboots: int = 0
+
+
+class MemoryRecord(msgspec.Struct, kw_only=True):
+    """The check of guest memory at the destination, the VM being stopped for `stopped_ms`."""
+
+    right: bool
+    pages: int
+    bad_pages: int
+    generation: int
+    edge: int | None
+    stopped_ms: float
+    problems: list[str] = []
+
+
+class SideRecord(msgspec.Struct, kw_only=True):
+    """One QEMU process: source or destination."""
+
+    name: str
+    build: BuildRecord
+    argv: list[str]
+    environment: dict[str, str]
+    runstate: str = ""
+    migration: dict[str, Any] = {}
+    events: list[EventRecord] = []
+    exit: ExitRecord | None = None
+    trace: TraceRecord
+    guest: GuestRecord
+    stderr_tail: list[str] = []
+
+
+class TimesRecord(msgspec.Struct, kw_only=True):
+    """Milliseconds as QEMU reports them (query-migrate on the source); None if it did not."""
+
+    total_ms: int | None = None
+    downtime_ms: int | None = None
+    setup_ms: int | None = None
+    expected_downtime_ms: int | None = None
+
+
+class AttemptRecord(msgspec.Struct, kw_only=True):
+    """One `migrate` command. `status` and `error` are QEMU's words; `destination` indexes
+    `OutcomeRecord.destinations`."""
+
+    destination: int
+    started: float
+    ended: float
+    status: str
+    error: str = ""
+    times: TimesRecord
+    commands: list[dict[str, Any]] = []
+
+
+class PhaseRecord(msgspec.Struct, kw_only=True):
+    """When our own run reached a phase, in milliseconds after its start (monotonic clock)."""
+
+    name: str
+    at_ms: float
+
+
+class OutcomeRecord(msgspec.Struct, kw_only=True):
+    """All of it."""
+
+    schema: int = SCHEMA
+    qmptests: str
+    name: str
+    created: float
+    host: HostRecord
+    plan: PlanRecord
+    source: SideRecord | None = None
+    destinations: list[SideRecord] = []
+    attempts: list[AttemptRecord] = []
+    memory: MemoryRecord | None = None
+    phases: list[PhaseRecord] = []
+    result: Result
+    error: str = ""
+    error_phase: str = ""
+    error_tail: list[str] = []
+    perturbed: bool = False
+    evidence_problems: list[str] = []
+    evidence: dict[str, str] = {}
