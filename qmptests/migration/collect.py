@@ -1,0 +1,226 @@
+"""From a run to its record: what was observed, put into the outcome's structures."""
+
+import contextlib
+import functools
+import mmap
+import os
+import platform
+import shutil
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from qmptests.builds import Build
+from qmptests.guests import Guest
+from qmptests.migration import reproduce
+from qmptests.outcome.record import (
+    AttemptRecord,
+    BuildRecord,
+    EventRecord,
+    ExitRecord,
+    GuestRecord,
+    HostRecord,
+    MemoryRecord,
+    OutcomeRecord,
+    PlanRecord,
+    Result,
+    SideRecord,
+    TimesRecord,
+    TraceRecord,
+)
+from qmptests.trace import TraceLog, is_perturbing
+from qmptests.vm import tracing
+from qmptests.vm.vm import VM
+
+if TYPE_CHECKING:
+    from qmptests.migration.run import Run
+
+
+def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRecord:
+    """The record of a run whose processes are gone; writes `reproduce.sh` beside it."""
+    plan = run.plan
+    record = OutcomeRecord(
+        qmptests=metadata.version("qmptests"),
+        name=plan.name,
+        created=created,
+        host=host_record(),
+        plan=PlanRecord(
+            machine=plan.resolved_machine(),
+            accelerator=plan.accelerator,
+            definition=msgspec.to_builtins(plan.definition),
+            capabilities=dict(plan.capabilities),
+            parameters=dict(plan.parameters),
+            transport=plan.transport,
+            address_form="channels" if plan.channels else "uri",
+            trace=list(plan.trace),
+            expected=plan.expected,
+            timeout_s=plan.timeout_s,
+        ),
+        source=side(run, run.source) if hasattr(run, "source") else None,
+        destinations=[side(run, vm) for vm in run.destinations],
+        attempts=run.attempts,
+        memory=run.memory,
+        phases=run.phases,
+        result=result,
+        error=error,
+    )
+    sides = [s for s in (record.source, *record.destinations) if s is not None]
+    record.perturbed = any(s.trace.perturbing for s in sides)
+    vms = [*([run.source] if hasattr(run, "source") else []), *run.destinations]
+    record.evidence_problems = [problem for vm in vms for problem in vm.problems()]
+    try:
+        reproduce.write(run.folder, run.output, record, run.pending_commands)
+    except OSError as problem:
+        record.evidence_problems.append(f"reproduce.sh: {problem.strerror}")
+    with contextlib.suppress(OSError):
+        record.evidence = {
+            path.name: path.name for path in sorted(run.folder.iterdir()) if path.is_file()
+        }
+    return record
+
+
+def side(run: "Run", vm: VM) -> SideRecord:
+    """One QEMU process, as it was."""
+    status = vm.process.status if vm.spawned else None
+    return SideRecord(
+        name=vm.name,
+        build=build_record(vm.build),
+        argv=[arg.replace(str(run.folder), str(run.output)) for arg in vm.argv],
+        environment=dict(vm.build.env),
+        runstate=run.runstates.get(vm.name, ""),
+        migration=run.migration_info.get(vm.name, {}),
+        events=[
+            EventRecord(name=e.name, data=e.data, first=e.first, last=e.last, count=e.count)
+            for e in (vm.monitor.events if vm.spawned else ())
+        ],
+        exit=None
+        if status is None
+        else ExitRecord(
+            returncode=status.returncode,
+            text=str(status),
+            cpu_s=status.cpu_s,
+            max_rss_kib=status.max_rss_kib,
+            asked=vm.asked_to_quit,
+        ),
+        trace=trace_record(vm, run.plan.trace),
+        guest=GuestRecord(
+            ready=vm.guest_console.ready,
+            counter=vm.guest_console.counter,
+            reports=vm.console.reports if vm.spawned else 0,
+            reboots=vm.console.reboots if vm.spawned else 0,
+        ),
+        stderr_tail=vm.process.last_lines(10) if vm.spawned else [],
+    )
+
+
+def trace_record(vm: VM, patterns: tuple[str, ...]) -> TraceRecord:
+    """What was traced on one side, read once from its log."""
+    selection = tracing.resolve(vm.build, patterns)
+    record = TraceRecord(enabled=list(selection.enabled), unmatched=list(selection.unmatched))
+    if vm.files.trace.exists():
+        record.volume = TraceLog(vm.files.trace, known=vm.build.facts.trace_events).volume
+        record.perturbing = is_perturbing(record.volume)
+    return record
+
+
+def build_record(build: Build) -> BuildRecord:
+    return BuildRecord(
+        name=build.name,
+        spec=build.spec,
+        version=".".join(str(n) for n in build.facts.version),
+        version_text=build.facts.version_text,
+        digest=build.digest,
+        origin=dict(build.origin),
+    )
+
+
+def attempt(
+    *,
+    status: str,
+    started: float,
+    ended: float,
+    info: dict[str, Any],
+    destination: int,
+    commands: list[dict[str, Any]],
+) -> AttemptRecord:
+    """One `migrate` command; `info` is the source's query-migrate after its end."""
+    return AttemptRecord(
+        destination=destination,
+        started=started,
+        ended=ended,
+        status=status,
+        error=str(info.get("error-desc", "")),
+        times=TimesRecord(
+            total_ms=info.get("total-time"),
+            downtime_ms=info.get("downtime"),
+            setup_ms=info.get("setup-time"),
+            expected_downtime_ms=info.get("expected-downtime"),
+        ),
+        commands=commands,
+    )
+
+
+async def check_memory(vm: VM, guest: Guest) -> MemoryRecord | None:
+    """Compare the destination's memory with what the guest must have written; None: it can't tell.
+
+    Memory that is wrong stays in the evidence, as `NAME.memory.bin`.
+    """
+    files, stopped_ms = await vm.snapshot(guest.ranges)
+    with contextlib.ExitStack() as stack:
+        snapshots = [stack.enter_context(_mapped(path)) for path in files]
+        report = guest.check(snapshots)
+    for path in files:
+        if report is None or report.right:
+            path.unlink()
+        else:
+            shutil.move(path, vm.files.folder / f"{vm.name}.memory.bin")
+    if report is None:
+        return None
+    return MemoryRecord(
+        right=report.right,
+        pages=report.pages,
+        bad_pages=report.bad_pages,
+        generation=report.generation,
+        edge=report.edge,
+        stopped_ms=round(stopped_ms, 3),
+        problems=[f"page {bad.page} at {bad.address:#x}: {bad.problem}" for bad in report.bad],
+    )
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as stream:
+        return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+
+
+@functools.cache
+def _fixed_host_facts() -> tuple[str, str, str, int, int, str]:
+    cpu = ""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
+        names = [line.partition(":")[2].strip() for line in info if line.startswith("model name")]
+        cpu = names[0] if names else ""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    name = platform.uname()
+    return (
+        name.node,
+        name.release,
+        cpu or name.machine,
+        os.cpu_count() or 1,
+        memory,
+        platform.python_version(),
+    )
+
+
+def host_record() -> HostRecord:
+    """This machine, and how busy it is."""
+    hostname, kernel, cpu, cpus, memory, python = _fixed_host_facts()
+    return HostRecord(
+        hostname=hostname,
+        kernel=kernel,
+        cpu=cpu,
+        cpus=cpus,
+        memory_bytes=memory,
+        python=python,
+        load_1min=os.getloadavg()[0],
+    )

@@ -1,0 +1,101 @@
+"""One migration that is to be done."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from qmptests import builds
+from qmptests.builds import Build
+from qmptests.errors import InputError
+from qmptests.migration import settings, transport
+from qmptests.outcome.record import Result
+from qmptests.trace import LOW_VOLUME
+from qmptests.vm import dialect
+from qmptests.vm.definition import Definition
+
+#: QEMU's states in which a cancel can be asked for, in the order in which they come.
+CANCEL_AT = ("active", "pre-switchover")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to migrate, from where to where, how, and what is expected to come of it.
+
+    `machine`: a full machine type, or "" for the newest of the definition's family that both
+    builds know. `trace`: event patterns, on both sides. `cancel_at`: the state in which
+    `migrate_cancel` is sent; then `retries` more attempts follow, each to a new destination.
+    `timeout_s`: for each attempt, from `migrate` to its end.
+    """
+
+    source: Build
+    destination: Build
+    definition: Definition
+    machine: str = ""
+    accelerator: str = "tcg"
+    capabilities: Mapping[str, bool] = field(default_factory=dict)
+    parameters: Mapping[str, settings.Value] = field(default_factory=dict)
+    transport: str = "unix"
+    channels: bool = False
+    trace: tuple[str, ...] = LOW_VOLUME
+    expected: Result = Result.COMPLETED
+    timeout_s: float = 60.0
+    source_args: tuple[str, ...] = ()
+    destination_args: tuple[str, ...] = ()
+    destination_machine: str = ""
+    cancel_at: str = ""
+    retries: int = 0
+
+    @property
+    def name(self) -> str:
+        """A folder name made of names: builds, machine and VM."""
+        parts = (
+            f"s{self.source.name}",
+            f"d{self.destination.name}",
+            f"m.{self.resolved_machine().removeprefix('pc-')}",
+            f"v.{self.definition.name or 'vm'}",
+        )
+        return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+
+    def resolved_machine(self) -> str:
+        """The full machine type; raises InputError if a build lacks it, naming those it has."""
+        wanted = self.machine or self.definition.machine
+        if wanted in {"q35", "pc"}:
+            return builds.newest_common_machine(self.source, self.destination, wanted)
+        for build in (self.source, self.destination):
+            build.facts.resolve_machine(wanted)
+        return wanted
+
+    def check(self) -> None:
+        """Raise InputError for anything that is known to be impossible, before anything starts."""
+        self.resolved_machine()
+        way = transport.make(self.transport)
+        way.close()
+        if self.capabilities.get("multifd") and not way.multifd:
+            raise InputError(f"multifd needs further channels, which '{self.transport}' can't give")
+        if self.cancel_at and self.cancel_at not in CANCEL_AT:
+            raise InputError(f"cannot cancel at '{self.cancel_at}': {', '.join(CANCEL_AT)}")
+        if self.cancel_at == "pre-switchover" and not self.capabilities.get(
+            "pause-before-switchover"
+        ):
+            raise InputError(
+                "cancelling at pre-switchover needs capability pause-before-switchover"
+            )
+        if self.timeout_s <= 0:
+            raise InputError(f"a deadline of {self.timeout_s:g} s has passed already")
+        for side, build in (("source", self.source), ("destination", self.destination)):
+            facts = build.facts
+            is_source = side == "source"
+            accelerator = self.accelerator.partition(",")[0]
+            if accelerator not in facts.accelerators:
+                raise InputError(
+                    f"the {side} {build.name} has no accelerator '{accelerator}': "
+                    f"it has {', '.join(facts.accelerators)}"
+                )
+            if self.channels and not dialect.has(facts.version, dialect.Feature.CHANNELS):
+                raise InputError(
+                    f"the {side} {build.name} does not take 'channels' (QEMU 8.2): use the uri form"
+                )
+            capabilities = settings.capabilities_for(self.capabilities, source=is_source)
+            settings.check(build, side, "capability", capabilities, facts.capabilities)
+            parameters = settings.parameters_for(self.parameters, source=is_source)
+            settings.check(build, side, "parameter", parameters, facts.parameters)

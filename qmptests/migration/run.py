@@ -1,0 +1,327 @@
+"""One migration, from two processes started to both gone and the evidence written."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from qmptests import eventloop, hosts
+from qmptests.builds import Build
+from qmptests.errors import TestedFailure
+from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.migration import collect, settings, transport, verdict
+from qmptests.migration.observers import Observer, Phase
+from qmptests.migration.plan import Plan
+from qmptests.outcome import folder
+from qmptests.outcome.outcome import Outcome
+from qmptests.outcome.record import AttemptRecord, MemoryRecord, PhaseRecord, Result
+from qmptests.vm import tracing
+from qmptests.vm.command import Options
+from qmptests.vm.vm import VM
+
+#: The source's states in which a migration is over (qapi/migration.json, MigrationStatus).
+ENDED = frozenset({"completed", "failed", "cancelled"})
+#: Seconds that the source has to notice that the destination is gone.
+NOTICE_S = 10.0
+#: Seconds that a destination has to exit after its source gave up.
+EXIT_S = 2.0
+#: Bytes a second at which a migration that is to be cancelled stays in `active`.
+HELD_BANDWIDTH = 1 << 16
+#: QEMU's default for max-bandwidth, bytes a second.
+DEFAULT_BANDWIDTH = 128 << 20
+
+
+def migrate(plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> Outcome:
+    """Do what `plan` says and write the evidence to the folder `output`; from any thread.
+
+    Returns an outcome whatever QEMU does. Raises InputError before anything is started, and
+    EnvironmentFailure when this machine could not do it.
+    """
+    plan.check()
+    return eventloop.run(Run(plan, output, observers).go())
+
+
+class Run:
+    """A run of a plan. Observers see it at each phase; `go` is called once."""
+
+    def __init__(self, plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> None:
+        self.plan = plan
+        self.output = output.absolute()
+        self.phase: Phase | None = None
+        self.phases: list[PhaseRecord] = []
+        self.attempts: list[AttemptRecord] = []
+        self.memory: MemoryRecord | None = None
+        self.source: VM
+        self.destinations: list[VM] = []
+        self.runstates: dict[str, str] = {}
+        self.migration_info: dict[str, dict[str, Any]] = {}
+        self._observers = list(observers)
+        self._guest = plan.definition.make_guest()
+        self.pending_commands: list[dict[str, Any]] = []
+        self._began = time.monotonic()
+
+    @property
+    def destination(self) -> VM:
+        """The destination of the attempt that is going on."""
+        return self.destinations[-1]
+
+    async def go(self) -> Outcome:
+        """Run it all. Teardown and evidence come whatever happens in between."""
+        created = time.time()
+        self.folder = folder.begin(self.output)
+        failure: BaseException | None = None
+        result, error = Result.INTERRUPTED, ""
+        try:
+            result, error = await self._attempts()
+        except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again below
+            failure = problem
+            result, error = verdict.of_error(problem, self.phase), _line(problem)
+        failed_in = self.phase
+        await self._stop([*self.destinations, *([self.source] if hasattr(self, "source") else [])])
+        await self._reached(Phase.STOPPED)
+        record = collect.outcome(self, created, result, error)
+        record.error_phase = failed_in or ""
+        record.error_tail = getattr(failure, "tail", [])
+        final = folder.finish(self.folder, record)
+        if failure is not None and not isinstance(failure, TestedFailure):
+            failure.add_note(f"evidence: {final}")
+            raise failure
+        return Outcome(record, final)
+
+    async def execute(self, vm: VM, command: str, arguments: dict[str, Any] | None = None) -> Any:
+        """Run a QMP command that belongs to the plan: it is kept for `reproduce.sh`."""
+        self.pending_commands.append(
+            {"side": vm.name.partition("-")[0], "execute": command, "arguments": arguments or {}}
+        )
+        return await vm.execute(command, arguments)
+
+    async def _attempts(self) -> tuple[Result, str]:
+        await hosts.local().start()
+        self.source = self._vm("source", self.plan.source, self.plan.source_args)
+        await self._start(self.source, self._new_destination())
+        await self._reached(Phase.STARTED)
+        result, error = await self._attempt(self.plan.cancel_at)
+        for _ in range(self.plan.retries):
+            if result is not Result.CANCELLED:
+                break
+            await self._stop([self.destination])
+            await self._start(self._new_destination())
+            result, error = await self._attempt("")
+        return result, error
+
+    def _new_destination(self) -> VM:
+        number = len(self.destinations) + 1
+        name = "destination" if number == 1 else f"destination-{number}"
+        vm = self._vm(name, self.plan.destination, self.plan.destination_args)
+        self.destinations.append(vm)
+        return vm
+
+    def _vm(self, name: str, build: Build, extra: tuple[str, ...]) -> VM:
+        machine = self.plan.resolved_machine()
+        if name != "source" and self.plan.destination_machine:
+            machine = self.plan.destination_machine
+        options = Options(
+            machine=machine,
+            accelerator=self.plan.accelerator,
+            incoming=name != "source",
+            trace=list(tracing.resolve(build, self.plan.trace).matched),
+            extra=list(extra),
+        )
+        return VM(
+            name, hosts.local(), build, self.plan.definition, options, self._guest, self.folder
+        )
+
+    async def _start(self, *vms: VM) -> None:
+        """Start them side by side; the first error is raised once all have started or failed."""
+        problems = await asyncio.gather(*(vm.start() for vm in vms), return_exceptions=True)
+        for problem in problems:
+            if problem is not None:
+                raise problem
+
+    async def _stop(self, vms: Sequence[VM]) -> None:
+        await asyncio.gather(*(vm.stop() for vm in vms))
+
+    async def _reached(self, phase: Phase) -> None:
+        self.phase = phase
+        at_ms = round((time.monotonic() - self._began) * 1e3, 3)
+        self.phases.append(PhaseRecord(name=phase, at_ms=at_ms))
+        for observer in self._observers:
+            await observer.reached(phase, self)
+
+    async def _configure(self, vm: VM, hold: bool) -> None:
+        source = vm is self.source
+        capabilities = settings.capabilities_for(self.plan.capabilities, source=source)
+        await self.execute(
+            vm,
+            "migrate-set-capabilities",
+            {"capabilities": [{"capability": k, "state": v} for k, v in capabilities.items()]},
+        )
+        parameters = settings.parameters_for(self.plan.parameters, source=source)
+        if source and hold:
+            parameters["max-bandwidth"] = HELD_BANDWIDTH
+        elif source and self.attempts:
+            parameters.setdefault("max-bandwidth", DEFAULT_BANDWIDTH)
+        if parameters:
+            await self.execute(vm, "migrate-set-parameters", parameters)
+
+    async def _attempt(self, cancel_at: str) -> tuple[Result, str]:
+        source, destination = self.source, self.destination
+        await asyncio.gather(
+            self._configure(source, hold=cancel_at == "active"),
+            self._configure(destination, hold=False),
+        )
+        await self._reached(Phase.CONFIGURED)
+        await source.guest_ready()
+        await self._reached(Phase.READY)
+        way = transport.make(self.plan.transport)
+        try:
+            arguments = await way.listen(destination, self.plan.channels)
+            await self.execute(destination, "migrate-incoming", arguments)
+            arguments = await way.connect(source, destination, self.plan.channels)
+            await self._reached(Phase.LISTENING)
+            self._deadline = time.monotonic() + self.plan.timeout_s
+            self._mark = source.monitor.events.mark
+            started = time.time()
+            await self.execute(source, "migrate", arguments)
+            progress = asyncio.ensure_future(self._report_progress())
+            try:
+                status = await self._until_end(cancel_at)
+            finally:
+                progress.cancel()
+            await self._reached(Phase.ENDED)
+        finally:
+            way.close()
+        return await self._end_of_attempt(status, started)
+
+    async def _until_end(self, cancel_at: str) -> str:
+        """Follow the source through its states; the last one."""
+        status = await self._source_reaches({"active", "pre-switchover"})
+        if status == "active":
+            await self._reached(Phase.ACTIVE)
+            if cancel_at == "active":
+                await self.execute(self.source, "migrate_cancel")
+            elif self.plan.capabilities.get("pause-before-switchover"):
+                status = await self._source_reaches({"pre-switchover"})
+        if status == "pre-switchover":
+            await self._reached(Phase.PRE_SWITCHOVER)
+            if cancel_at == "pre-switchover":
+                await self.execute(self.source, "migrate_cancel")
+            else:
+                await self.execute(self.source, "migrate-continue", {"state": "pre-switchover"})
+        return await self._source_reaches(set())
+
+    async def _source_reaches(self, states: set[str]) -> str:
+        """The first of `states`, or the end, that the source reports in this attempt."""
+        wanted = states | ENDED
+        what = f"migration status {' or '.join(sorted(states)) or 'completed'}"
+        destination = self.destination.process
+        aim = asyncio.ensure_future(
+            self.source.monitor.expect(
+                "MIGRATION",
+                lambda data: data.get("status") in wanted,
+                what=what,
+                timeout=max(0.0, self._deadline - time.monotonic()),
+                since=self._mark,
+            )
+        )
+        try:
+            either: set[asyncio.Future[Any]] = {aim, destination.exited}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not aim.done():
+                # The source notices by itself; if it doesn't, that is the finding.
+                done, _ = await asyncio.wait({aim}, timeout=NOTICE_S)
+                if not done:
+                    raise ProcessDied(
+                        destination.name,
+                        destination.exited.result(),
+                        what,
+                        destination.last_lines(),
+                    )
+            return str((await aim).data["status"])
+        finally:
+            aim.cancel()
+
+    async def _end_of_attempt(self, status: str, started: float) -> tuple[Result, str]:
+        source, destination = self.source, self.destination
+        ended = time.time()
+        counter = source.guest_console.counter
+        if status == "completed":
+            await self._arrived(counter)
+        else:
+            await asyncio.wait({destination.process.exited}, timeout=EXIT_S)
+        info = await source.execute("query-migrate")
+        self.attempts.append(
+            collect.attempt(
+                status=status,
+                started=started,
+                ended=ended,
+                info=info,
+                destination=len(self.destinations) - 1,
+                commands=self.pending_commands,
+            )
+        )
+        self.pending_commands = []
+        for vm in (source, destination):
+            await self._look_at(vm)
+        return verdict.of_end(
+            verdict.Observed(
+                status=status,
+                error=info.get("error-desc", ""),
+                destination_words=_first_complaint(destination),
+                source_runstate=self.runstates.get(source.name, ""),
+                destination_runstate=self.runstates.get(destination.name, ""),
+                destination_alive=destination.alive,
+                memory_right=self.memory.right if self.memory else None,
+                reboots=destination.console.reboots,
+                memory_problem="; ".join(self.memory.problems[:1]) if self.memory else "",
+            )
+        )
+
+    async def _look_at(self, vm: VM) -> None:
+        with contextlib.suppress(TestedFailure):
+            if vm.alive:
+                self.migration_info[vm.name] = await vm.execute("query-migrate")
+                self.runstates[vm.name] = await vm.runstate()
+
+    async def _arrived(self, counter: int | None) -> None:
+        """The destination runs, its guest counts on, and its memory is what was written."""
+        destination = self.destination
+        if await destination.runstate() != "running":
+            with contextlib.suppress(WaitTimeout):  # the verdict says so, with both run states
+                await destination.monitor.expect(
+                    "RESUME",
+                    what="the RESUME event",
+                    timeout=max(0.0, self._deadline - time.monotonic()),
+                )
+        await self._reached(Phase.ARRIVED)
+        if counter is not None:
+            await destination.guest_counts_beyond(counter)
+            self.memory = await collect.check_memory(destination, self._guest)
+            await destination.guest_counts_beyond(destination.guest_console.counter or 0)
+        await self._reached(Phase.CHECKED)
+
+    async def _report_progress(self) -> None:
+        watching = [o for o in self._observers if o.interval_s is not None]
+        if not watching:
+            return
+        with contextlib.suppress(TestedFailure):
+            while True:
+                await asyncio.sleep(min(o.interval_s or 1.0 for o in watching))
+                status = await self.source.execute("query-migrate")
+                for observer in watching:
+                    await observer.progress(status, self)
+
+
+def _first_complaint(vm: VM) -> str:
+    """The first error that QEMU wrote; later ones are mostly consequences of it."""
+    for line in vm.process.last_lines(20):
+        _, found, text = line.partition("qemu-system-")
+        if found and "warning:" not in text:
+            return text.partition(": ")[2]
+    return ""
+
+
+def _line(error: BaseException) -> str:
+    return str(error) or type(error).__name__

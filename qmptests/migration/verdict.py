@@ -1,0 +1,93 @@
+"""What became of a migration: decided here and nowhere else. Pure."""
+
+from dataclasses import dataclass
+
+from qmptests.errors import EnvironmentFailure, TestedFailure
+from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.migration.observers import Phase
+from qmptests.outcome.record import Result
+from qmptests.qmp import CommandError
+
+#: Run states of a VM whose guest does not run (qapi/run-state.json); the rest is in between.
+RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What both sides say once the source has reached the end of a migration.
+
+    `status`: the source's migration status. `error`: its own text. `destination_words`: what the
+    destination wrote to its standard error, where the cause mostly stands: the source often knows
+    of a broken pipe only. Run states are "" for a process that is gone. `memory_right`: None if
+    the guest has no memory to check.
+    """
+
+    status: str
+    error: str = ""
+    destination_words: str = ""
+    source_runstate: str = ""
+    destination_runstate: str = ""
+    destination_alive: bool = True
+    memory_right: bool | None = None
+    memory_problem: str = ""
+    reboots: int = 0
+
+
+def of_end(seen: Observed) -> tuple[Result, str]:
+    """The result and, unless it is completed, the reason in one line.
+
+    QEMU's word "completed" alone is not believed: with the wrong settings two running guests
+    have been called a success.
+    """
+    if seen.status == "cancelled":
+        return Result.CANCELLED, "the migration was cancelled"
+    if seen.status == "failed":
+        reason = seen.error or "QEMU gives no reason"
+        if seen.destination_words:
+            reason = f"{reason}; the destination said: {seen.destination_words}"
+        if seen.destination_alive:
+            return Result.FAILED_DESTINATION_ALIVE, reason
+        return Result.FAILED_DESTINATION_EXITED, reason
+    if seen.source_runstate == RUNNING and seen.destination_runstate == RUNNING:
+        return Result.BOTH_RUNNING, "the guest runs on both sides"
+    if seen.source_runstate == RUNNING or seen.destination_runstate != RUNNING:
+        source, destination = (
+            s or "gone" for s in (seen.source_runstate, seen.destination_runstate)
+        )
+        return (
+            Result.NOT_RUNNING,
+            f"the source says {seen.status}, but the destination is {destination} "
+            f"and the source {source}",
+        )
+    if seen.reboots:
+        return Result.GUEST_REBOOTED, "the guest started anew at the destination"
+    if seen.memory_right is False:
+        return Result.MEMORY_WRONG, seen.memory_problem
+    return Result.COMPLETED, ""
+
+
+def of_error(error: BaseException, phase: Phase | None) -> Result:
+    """The result when a run ended with an exception, `phase` being the last that was reached."""
+    if not isinstance(error, TestedFailure):
+        return Result.ENVIRONMENT if isinstance(error, Exception) else Result.INTERRUPTED
+    if phase is None:
+        return Result.START_FAILED
+    if isinstance(error, ProcessDied):
+        return Result.SOURCE_DIED if error.process == "source" else Result.DESTINATION_DIED
+    if isinstance(error, CommandError):
+        return Result.QMP_ERROR
+    if isinstance(error, WaitTimeout):
+        return Result.TIMED_OUT
+    return Result.NOT_RUNNING
+
+
+def exit_code(result: Result, expected: Result, phase: str) -> int:
+    """The command line's exit status for an outcome (design: 0 as expected, 1, 2, 3)."""
+    if result == expected:
+        return 0
+    if result is Result.ENVIRONMENT:
+        return EnvironmentFailure.exit_code
+    # A setting that QEMU refuses before anything was migrated is the user's to correct.
+    if result is Result.QMP_ERROR and phase == Phase.STARTED:
+        return 2
+    return TestedFailure.exit_code

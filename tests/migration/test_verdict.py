@@ -1,0 +1,95 @@
+"""The verdict: QEMU's word alone is not believed."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qmptests.errors import EnvironmentFailure
+from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.migration import Phase
+from qmptests.migration.verdict import Observed, exit_code, of_end, of_error
+from qmptests.outcome import Result
+from qmptests.qmp import CommandError
+
+GOOD = {"source_runstate": "postmigrate", "destination_runstate": "running", "memory_right": True}
+
+
+@pytest.mark.parametrize(
+    ("changed", "result"),
+    [
+        ({}, Result.COMPLETED),
+        ({"memory_right": None}, Result.COMPLETED),
+        ({"memory_right": False}, Result.MEMORY_WRONG),
+        ({"source_runstate": "running"}, Result.BOTH_RUNNING),
+        ({"destination_runstate": "paused"}, Result.NOT_RUNNING),
+        ({"destination_runstate": ""}, Result.NOT_RUNNING),
+        ({"source_runstate": "running", "destination_runstate": "paused"}, Result.NOT_RUNNING),
+    ],
+)
+def test_completed_needs_all_four(changed: dict[str, object], result: Result) -> None:
+    seen = Observed(status="completed", **{**GOOD, **changed})  # type: ignore[arg-type]
+    assert of_end(seen)[0] is result
+
+
+@pytest.mark.parametrize(
+    ("alive", "result"),
+    [(True, Result.FAILED_DESTINATION_ALIVE), (False, Result.FAILED_DESTINATION_EXITED)],
+)
+def test_a_failure_keeps_qemus_reason(alive: bool, result: Result) -> None:
+    seen = Observed(status="failed", error="Channel error", destination_alive=alive)
+    assert of_end(seen) == (result, "Channel error")
+
+
+@given(
+    st.sampled_from(["completed", "failed", "cancelled"]),
+    st.sampled_from(["running", "paused", "postmigrate", ""]),
+    st.sampled_from(["running", "paused", "inmigrate", ""]),
+    st.sampled_from([None, True, False]),
+)
+def test_completed_means_all_of_it(
+    status: str, source: str, destination: str, right: bool | None
+) -> None:
+    result, reason = of_end(
+        Observed(
+            status=status,
+            source_runstate=source,
+            destination_runstate=destination,
+            memory_right=right,
+            memory_problem="wrong",
+        )
+    )
+    whole = (
+        status == "completed"
+        and destination == "running"
+        and source != "running"
+        and right is not False
+    )
+    assert (result is Result.COMPLETED) == whole
+    assert bool(reason) != whole
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "result"),
+    [
+        (ProcessDied("source", "was killed", "x", []), None, Result.START_FAILED),
+        (ProcessDied("source", "was killed", "x", []), Phase.ACTIVE, Result.SOURCE_DIED),
+        (ProcessDied("destination-2", "exited", "x", []), Phase.READY, Result.DESTINATION_DIED),
+        (WaitTimeout("x", 1, []), Phase.ACTIVE, Result.TIMED_OUT),
+        (CommandError("source", "migrate", "GenericError", "no"), Phase.READY, Result.QMP_ERROR),
+        (EnvironmentFailure("disk full"), Phase.ACTIVE, Result.ENVIRONMENT),
+        (KeyboardInterrupt(), Phase.ACTIVE, Result.INTERRUPTED),
+    ],
+)
+def test_an_exception_has_a_result(
+    error: BaseException, phase: Phase | None, result: Result
+) -> None:
+    assert of_error(error, phase) is result
+
+
+def test_exit_status_is_0_only_for_what_was_expected() -> None:
+    for result in Result:
+        assert exit_code(result, result, "") == 0
+    assert exit_code(Result.TIMED_OUT, Result.COMPLETED, Phase.ACTIVE) == 1
+    assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.STARTED) == 2
+    assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.LISTENING) == 1
+    assert exit_code(Result.ENVIRONMENT, Result.COMPLETED, "") == 3
