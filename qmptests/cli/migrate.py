@@ -1,0 +1,241 @@
+"""`qmptests migrate`: one migration now. Live progress, then what happened."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmptests import builds
+from qmptests.errors import InputError
+from qmptests.migration.observers import Observer, Phase
+from qmptests.migration.plan import CANCEL_AT, Plan
+from qmptests.migration.run import Run
+from qmptests.migration.run import migrate as run_migration
+from qmptests.migration.settings import parse_assignment, parse_capability
+from qmptests.migration.transport import KINDS
+from qmptests.migration.verdict import exit_code
+from qmptests.outcome.record import Result
+from qmptests.trace import LOW_VOLUME
+from qmptests.units import format_size
+from qmptests.vm import definition as definitions
+
+if TYPE_CHECKING:
+    from qmptests.outcome import Outcome
+
+RESULTS = Path("qmptests-results")
+
+
+@click.command()
+@click.option("--source", default="", metavar="BUILD", help="Where the VM starts.")
+@click.option(
+    "--destination", default="", metavar="BUILD", help="Where it goes (default: as --source)."
+)
+@click.option(
+    "--machine", default="", help="Machine type (default: the newest that both builds know)."
+)
+@click.option("--vm", default="dirtier", show_default=True, help="VM definition: a name or a TOML.")
+@click.option("--accel", default="tcg", show_default=True, help="Accelerator, as for -accel.")
+@click.option(
+    "--capability", multiple=True, metavar="NAME[=off]", help="Migration capability (repeatable)."
+)
+@click.option(
+    "--parameter", multiple=True, metavar="NAME=VALUE", help="Migration parameter (repeatable)."
+)
+@click.option("--transport", type=click.Choice(KINDS), default="unix", show_default=True)
+@click.option("--channels", is_flag=True, help="Address as 'channels' (QEMU 8.2) instead of 'uri'.")
+@click.option("--trace", multiple=True, metavar="PATTERN", help="More trace events (repeatable).")
+@click.option("--cancel-at", type=click.Choice(CANCEL_AT), default=None, help="Cancel there.")
+@click.option("--retries", type=click.IntRange(0), default=0, help="Attempts after a cancel.")
+@click.option(
+    "--expect",
+    type=click.Choice([r.value for r in Result]),
+    default=Result.COMPLETED.value,
+    show_default=True,
+    help="The result for which the exit status is 0.",
+)
+@click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds an attempt.")
+@click.option("--source-args", default="", help="More QEMU options for the source.")
+@click.option("--destination-args", default="", help="More QEMU options for the destination.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help=f"Folder for the evidence (default: a new one in {RESULTS}/).",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(),
+    default=None,
+    help="Copy of the outcome; - for stdout.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def migrate(**options: Any) -> None:
+    """Migrate one VM between two real QEMUs, and say what happened.
+
+    BUILD is a name from `qmptests builds list`, debian:SUITE, the path of a binary, or a QEMU
+    source or build tree; by default the qemu-system-* on PATH.
+
+    \b
+    Examples:
+      qmptests migrate --source debian:trixie --destination debian:trixie-backports
+      qmptests migrate --destination ~/qemu/build --capability multifd --transport tcp
+      qmptests migrate --vm none --parameter downtime-limit=50 --trace 'ram_*'
+    """
+    say = Progress(quiet=options["quiet"])
+    plan = plan_from(options, say)
+    output = options["output"] or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}"
+    try:
+        outcome = run_migration(plan, output, [say])
+    finally:
+        say.close()
+    if options["json_file"]:
+        _copy_json(outcome, options["json_file"])
+    for line in report(outcome):
+        click.echo(line, err=options["json_file"] == "-")
+    sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.error_phase))
+
+
+def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
+    """The plan that the command line describes; raises InputError."""
+    import shlex  # noqa: PLC0415
+
+    source = builds.resolve(options["source"], progress=say.step)
+    destination = source
+    if options["destination"]:
+        destination = builds.resolve(options["destination"], progress=say.step)
+    plan = Plan(
+        source=source,
+        destination=destination,
+        definition=definitions.load(options["vm"]),
+        machine=options["machine"],
+        accelerator=options["accel"],
+        capabilities=dict(parse_capability(c) for c in options["capability"]),
+        parameters=dict(parse_assignment(p) for p in options["parameter"]),
+        transport=options["transport"],
+        channels=options["channels"],
+        trace=(*LOW_VOLUME, *options["trace"]),
+        expected=Result(options["expect"]),
+        timeout_s=options["timeout"],
+        source_args=tuple(shlex.split(options["source_args"])),
+        destination_args=tuple(shlex.split(options["destination_args"])),
+        cancel_at=options["cancel_at"] or "",
+        retries=options["retries"],
+    )
+    plan.check()
+    return plan
+
+
+class Progress(Observer):
+    """One line on stderr that is rewritten on a terminal; a line for each step elsewhere."""
+
+    interval_s = 0.5
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._terminal = sys.stderr.isatty()
+        self._shown = False
+        self._last = ""
+
+    def step(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            self._shown = True
+        elif (head := text.partition(",")[0]) != self._last:
+            # In a log one line for each step will do; its figures are for those who watch.
+            self._last = head
+            sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
+
+    async def reached(self, phase: Phase, run: Run) -> None:
+        if self._terminal:
+            self.step(f"{run.plan.name}: {phase}")
+
+    async def progress(self, status: dict[str, Any], run: Run) -> None:
+        ram = status.get("ram", {})
+        left = status.get("remaining", ram.get("remaining", 0))
+        self.step(
+            f"{run.plan.name}: {status.get('status', '?')}, "
+            f"{format_size(ram.get('transferred', 0))} sent at {ram.get('mbps', 0):.0f} Mbit/s, "
+            f"{format_size(left)} left, pass {ram.get('dirty-sync-count', 0)}, "
+            f"expected downtime {status.get('expected-downtime', '?')} ms"
+        )
+
+
+def report(outcome: "Outcome") -> list[str]:
+    """What happened, in words and figures."""
+    record = outcome.record
+    lines = []
+    for side in (record.source, record.destinations[-1] if record.destinations else None):
+        if side is not None:
+            end = f"; {side.exit.text}" if side.exit and not side.exit.asked else ""
+            state = f", then {side.runstate}" if side.runstate else ""
+            name = side.name.partition("-")[0]
+            lines.append(f"{name:<12} {side.build.name} ({side.build.spec}){state}{end}")
+    plan = record.plan
+    settings = [k for k, on in plan.capabilities.items() if on]
+    settings += [f"{k}={v}" for k, v in plan.parameters.items()]
+    lines.append(
+        f"{'migration':<12} {plan.machine}, {plan.accelerator}, over {plan.transport}"
+        + (f", {', '.join(settings)}" if settings else "")
+    )
+    for number, attempt in enumerate(record.attempts, 1):
+        times = attempt.times
+        figures = [
+            f"{name} {value} ms"
+            for name, value in (
+                ("total", times.total_ms),
+                ("downtime", times.downtime_ms),
+                ("setup", times.setup_ms),
+            )
+            if value is not None
+        ]
+        which = f"attempt {number}" if len(record.attempts) > 1 else "QEMU says"
+        lines.append(f"{which:<12} {', '.join([attempt.status, *figures])}")
+    lines += _guest_lines(outcome)
+    if record.perturbed:
+        lines.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
+    lines += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]
+    expected = "" if outcome.as_expected else f" (expected: {plan.expected})"
+    lines.append(f"{'result':<12} {record.result}{expected}")
+    if record.error:
+        lines.append(f"{'because':<12} {record.error}")
+    lines += [f"  | {line}" for line in record.error_tail]
+    lines.append(f"{'evidence':<12} {outcome.folder} (reproduce.sh repeats it)")
+    return lines
+
+
+def _guest_lines(outcome: "Outcome") -> list[str]:
+    record = outcome.record
+    memory = record.memory
+    if memory is None or record.source is None:
+        return []
+    where = "between passes" if memory.edge is None else f"edge at page {memory.edge}"
+    verdict = "right" if memory.right else "WRONG"
+    return [
+        f"{'guest':<12} counted to {record.source.guest.counter} on the source and "
+        f"{record.destinations[-1].guest.counter} on the destination",
+        f"{'memory':<12} {memory.pages} pages {verdict}, pass {memory.generation}, {where}",
+    ]
+
+
+def _copy_json(outcome: "Outcome", where: str) -> None:
+    data = (outcome.folder / "outcome.json").read_bytes()
+    if where == "-":
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        Path(where).write_bytes(data)
+    except OSError as error:
+        raise InputError(f"cannot write {where}: {error.strerror}") from error
