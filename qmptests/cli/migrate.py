@@ -16,8 +16,8 @@ from qmptests.migration.run import migrate as run_migration
 from qmptests.migration.settings import parse_assignment, parse_capability
 from qmptests.migration.transport import KINDS
 from qmptests.migration.verdict import exit_code
+from qmptests.outcome import folder
 from qmptests.outcome.record import Result
-from qmptests.trace import LOW_VOLUME
 from qmptests.units import format_size
 from qmptests.vm import definition as definitions
 
@@ -87,7 +87,7 @@ def migrate(**options: Any) -> None:
     """
     say = Progress(quiet=options["quiet"])
     plan = plan_from(options, say)
-    output = options["output"] or RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}"
+    output = options["output"] or _new_folder(plan)
     try:
         outcome = run_migration(plan, output, [say])
     finally:
@@ -97,6 +97,13 @@ def migrate(**options: Any) -> None:
     for line in report(outcome):
         click.echo(line, err=options["json_file"] == "-")
     sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.error_phase))
+
+
+def _new_folder(plan: Plan) -> Path:
+    """A folder of this moment and plan; numbered if another one was started in this second."""
+    wanted = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}"
+    numbered = (wanted, *(wanted.with_name(f"{wanted.name}-{n}") for n in range(2, 100)))
+    return next(path for path in numbered if not folder.is_taken(path))
 
 
 def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
@@ -117,7 +124,7 @@ def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
         parameters=dict(parse_assignment(p) for p in options["parameter"]),
         transport=options["transport"],
         channels=options["channels"],
-        trace=(*LOW_VOLUME, *options["trace"]),
+        trace=tuple(options["trace"]),
         expected=Result(options["expect"]),
         timeout_s=options["timeout"],
         source_args=tuple(shlex.split(options["source_args"])),

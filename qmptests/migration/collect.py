@@ -30,7 +30,7 @@ from qmptests.outcome.record import (
     TimesRecord,
     TraceRecord,
 )
-from qmptests.trace import TraceLog, is_perturbing
+from qmptests.trace import is_perturbing
 from qmptests.vm import tracing
 from qmptests.vm.vm import VM
 
@@ -47,14 +47,14 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
         created=created,
         host=host_record(),
         plan=PlanRecord(
-            machine=plan.resolved_machine(),
+            machine=run.machine,
             accelerator=plan.accelerator,
             definition=msgspec.to_builtins(plan.definition),
             capabilities=dict(plan.capabilities),
             parameters=dict(plan.parameters),
             transport=plan.transport,
             address_form="channels" if plan.channels else "uri",
-            trace=list(plan.trace),
+            trace=list(plan.patterns),
             expected=plan.expected,
             timeout_s=plan.timeout_s,
         ),
@@ -104,7 +104,7 @@ def side(run: "Run", vm: VM) -> SideRecord:
             max_rss_kib=status.max_rss_kib,
             asked=vm.asked_to_quit,
         ),
-        trace=trace_record(vm, run.plan.trace),
+        trace=trace_record(vm, run.plan.patterns),
         guest=GuestRecord(
             ready=vm.guest_console.ready,
             counter=vm.guest_console.counter,
@@ -117,10 +117,12 @@ def side(run: "Run", vm: VM) -> SideRecord:
 
 def trace_record(vm: VM, patterns: tuple[str, ...]) -> TraceRecord:
     """What was traced on one side, read once from its log."""
-    selection = tracing.resolve(vm.build, patterns)
-    record = TraceRecord(enabled=list(selection.enabled), unmatched=list(selection.unmatched))
+    record = TraceRecord(
+        enabled=sorted(vm.trace.log.enabled),
+        unmatched=list(tracing.resolve(vm.build, patterns).unmatched),
+    )
     if vm.files.trace.exists():
-        record.volume = TraceLog(vm.files.trace, known=vm.build.facts.trace_events).volume
+        record.volume = vm.trace.log.volume
         record.perturbing = is_perturbing(record.volume)
     return record
 

@@ -43,6 +43,7 @@ class Kill(Observer):
         self.phase = phase
 
     async def reached(self, phase: Phase, run: "Run") -> None:
+        """Kill the side, if this is the phase."""
         if phase is self.phase:
             vm = run.source if self.side == "source" else run.destination
             await vm.process.kill()

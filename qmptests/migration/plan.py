@@ -9,8 +9,8 @@ from qmptests.builds import Build
 from qmptests.errors import InputError
 from qmptests.migration import settings, transport
 from qmptests.outcome.record import Result
-from qmptests.trace import LOW_VOLUME
-from qmptests.vm import dialect
+from qmptests.trace import LOW_VOLUME, LOW_VOLUME_VFIO
+from qmptests.vm import dialect, tracing
 from qmptests.vm.definition import Definition
 
 #: QEMU's states in which a cancel can be asked for, in the order in which they come.
@@ -22,7 +22,8 @@ class Plan:
     """What to migrate, from where to where, how, and what is expected to come of it.
 
     `machine`: a full machine type, or "" for the newest of the definition's family that both
-    builds know. `trace`: event patterns, on both sides. `cancel_at`: the state in which
+    builds know. `trace`: patterns of more
+    trace events, on both sides; a low-volume set is always on. `cancel_at`: the state in which
     `migrate_cancel` is sent; then `retries` more attempts follow, each to a new destination.
     `timeout_s`: for each attempt, from `migrate` to its end.
     """
@@ -36,7 +37,7 @@ class Plan:
     parameters: Mapping[str, settings.Value] = field(default_factory=dict)
     transport: str = "unix"
     channels: bool = False
-    trace: tuple[str, ...] = LOW_VOLUME
+    trace: tuple[str, ...] = ()
     expected: Result = Result.COMPLETED
     timeout_s: float = 60.0
     source_args: tuple[str, ...] = ()
@@ -55,6 +56,14 @@ class Plan:
             f"v.{self.definition.name or 'vm'}",
         )
         return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
+
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """The trace events to switch on: the low-volume set, and what was asked for."""
+        options = (*self.definition.devices, *self.definition.args)
+        options += (*self.source_args, *self.destination_args)
+        vfio = LOW_VOLUME_VFIO if any(o.startswith("vfio") for o in options) else ()
+        return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *self.trace)))
 
     def resolved_machine(self) -> str:
         """The full machine type; raises InputError if a build lacks it, naming those it has."""
@@ -82,6 +91,14 @@ class Plan:
             )
         if self.timeout_s <= 0:
             raise InputError(f"a deadline of {self.timeout_s:g} s has passed already")
+        for pattern in self.trace:
+            if not any(
+                tracing.resolve(b, (pattern,)).matched for b in (self.source, self.destination)
+            ):
+                raise InputError(
+                    f"no trace event of {self.source.name} or {self.destination.name} "
+                    f"matches '{pattern}'"
+                )
         for side, build in (("source", self.source), ("destination", self.destination)):
             facts = build.facts
             is_source = side == "source"

@@ -58,6 +58,7 @@ class Run:
         self.runstates: dict[str, str] = {}
         self.migration_info: dict[str, dict[str, Any]] = {}
         self._observers = list(observers)
+        self.machine = plan.resolved_machine()
         self._guest = plan.definition.make_guest()
         self.pending_commands: list[dict[str, Any]] = []
         self._began = time.monotonic()
@@ -119,14 +120,14 @@ class Run:
         return vm
 
     def _vm(self, name: str, build: Build, extra: tuple[str, ...]) -> VM:
-        machine = self.plan.resolved_machine()
+        machine = self.machine
         if name != "source" and self.plan.destination_machine:
             machine = self.plan.destination_machine
         options = Options(
             machine=machine,
             accelerator=self.plan.accelerator,
             incoming=name != "source",
-            trace=list(tracing.resolve(build, self.plan.trace).matched),
+            trace=list(tracing.resolve(build, self.plan.patterns).matched),
             extra=list(extra),
         )
         return VM(
@@ -251,7 +252,8 @@ class Run:
             await self._arrived(counter)
         else:
             await asyncio.wait({destination.process.exited}, timeout=EXIT_S)
-        info = await source.execute("query-migrate")
+        await asyncio.gather(*(self._look_at(vm) for vm in (source, destination)))
+        info = self.migration_info.get(source.name, {})
         self.attempts.append(
             collect.attempt(
                 status=status,
@@ -263,8 +265,6 @@ class Run:
             )
         )
         self.pending_commands = []
-        for vm in (source, destination):
-            await self._look_at(vm)
         return verdict.of_end(
             verdict.Observed(
                 status=status,

@@ -12,9 +12,18 @@ from qmptests.outcome.record import SCHEMA, OutcomeRecord
 PARTIAL = ".partial"
 
 
+def _partial(final: Path) -> Path:
+    return final.with_name(final.name + PARTIAL)
+
+
+def is_taken(final: Path) -> bool:
+    """Whether there is such a folder, or one that is to get this name."""
+    return final.exists() or _partial(final).exists()
+
+
 def begin(final: Path) -> Path:
     """Create the folder that becomes `final`; raises InputError if that exists already."""
-    partial = final.with_name(final.name + PARTIAL)
+    partial = _partial(final)
     if final.exists():
         raise InputError(f"{final} exists already: results are never overwritten")
     try:

@@ -33,6 +33,7 @@ class Outcome:
 
     @property
     def source(self) -> Side:
+        """The source, which is the same in all attempts."""
         assert self.record.source is not None, f"the source never started: {self}"
         return Side(self.record.source, self.folder)
 

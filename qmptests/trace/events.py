@@ -6,32 +6,33 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 LOW_VOLUME: tuple[str, ...] = (
-    "loadvm_approve_switchover*",
+    "*switchover*",
     "loadvm_process_command",
     "migrate_error",
     "migrate_send_rp_message",
     "migrate_set_state",
     "migrate_transferred",
-    "migration_request_switchover_ack_legacy",
     "migration_thread_low_pending",
-    "savevm_send_switchover_start",
-    "source_return_path_thread_switchover_acked",
+    "vmstate_downtime_*",
+)
+"""Patterns for following a migration and its downtime without lengthening either.
+
+Few on purpose: QEMU compares each with all its event names at start, which costs 0.4 ms a pattern
+(measured, 11.1.3). A pattern that no event of a build matches is no error; an exact name that a
+build lacks makes QEMU print a warning, so give it only those that mean something (`select`).
+"""
+
+LOW_VOLUME_VFIO: tuple[str, ...] = (
     "vfio_load_bufs_thread_*",
     "vfio_load_device_config_state_*",
     "vfio_migration_*",
-    "vfio_query_precopy_size_request_switchover_ack",
     "vfio_save_cleanup",
     "vfio_save_complete_precopy*",
     "vfio_save_setup",
     "vfio_send_init_data_flag",
     "vfio_vmstate_change*",
-    "vmstate_downtime_*",
 )
-"""Patterns for following a migration and its downtime without lengthening either.
-
-A pattern that no event of a build matches is no error; an exact name that a build lacks makes
-QEMU print a warning, so give it only names that the build has (`select`).
-"""
+"""The same for a VM that has VFIO devices."""
 
 FLOODING: tuple[str, ...] = (
     "get_queued_page*",

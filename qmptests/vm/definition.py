@@ -42,6 +42,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def memory_bytes(self) -> int:
+        """`memory` in bytes; raises InputError if it is not a size."""
         return parse_size(self.memory)
 
     def make_guest(self) -> guests.Guest:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -15,13 +16,15 @@ from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
 from qmptests.guests import Guest, MemoryRange
 from qmptests.hosts import LocalHost, Process, wait
 from qmptests.qmp import Monitor, Transcript
-from qmptests.vm import command
+from qmptests.trace import TraceFollower, TraceLog
+from qmptests.vm import command, tracing
 from qmptests.vm.console import Console
 from qmptests.vm.definition import Definition
 
 #: Seconds for a QEMU to start and greet; one under valgrind or on a loaded machine takes long.
 START_S = 60.0
-#: Seconds between `quit` and SIGKILL.
+#: Seconds for QEMU to answer `quit`, and to exit then, before SIGKILL.
+QUIT_ANSWER_S = 3.0
 QUIT_S = 10.0
 
 
@@ -50,7 +53,10 @@ class Files:
 
 
 class VM:
-    """A QEMU process. Methods run on the event loop; `start` first, `stop` always."""
+    """A QEMU process. Methods run on the event loop; `start` first, `stop` always.
+
+    `trace` can be awaited while it runs: `await vm.trace.wait_for("migrate_set_state", ...)`.
+    """
 
     def __init__(
         self,
@@ -74,6 +80,13 @@ class VM:
         self.monitor: Monitor
         self.console: Console
         self.guest_console = guest.console(resumed=options.incoming)
+        self.trace = TraceFollower(
+            TraceLog(
+                self.files.trace,
+                enabled=tracing.resolve(build, tuple(options.trace)).enabled,
+                known=build.facts.trace_events,
+            )
+        )
         self.asked_to_quit = False
         self.spawned = False
 
@@ -132,6 +145,7 @@ class VM:
 
     @property
     def alive(self) -> bool:
+        """Whether the process was started and has not ended."""
         return self.spawned and not self.process.exited.done()
 
     async def guest_ready(self, timeout: float = 30.0) -> None:
@@ -171,42 +185,49 @@ class VM:
             await self.execute("cont")
         return files, (time.monotonic() - started) * 1e3
 
-    async def trace(self, pattern: str, on: bool) -> list[str]:
-        """Switch trace events on or off at run time; returns the names that are now as wanted.
+    async def set_trace(self, pattern: str, on: bool) -> list[str]:
+        """Switch trace events on or off at run time; returns the names that the pattern means.
 
-        Raises InputError if the build has no event that matches.
+        Raises InputError if the build has no event that matches. Events that were ever on can be
+        counted: `trace.log` knows them as confirmed.
         """
         states = await self.execute("trace-event-get-state", {"name": pattern})
-        usable = [s["name"] for s in states if s["state"] != "unavailable"]
-        if not usable:
+        names = [s["name"] for s in states if s["state"] != "unavailable"]
+        if not names:
             raise InputError(f"{self.name}: {self.build.name} has no trace event {pattern}")
         await self.execute("trace-event-set-state", {"name": pattern, "enable": on})
-        return usable
+        if on:
+            self.trace.log.confirm(names)
+        return names
 
     async def stop(self) -> None:
         """End QEMU: `quit`, and SIGKILL if it doesn't. Safe at any time, more than once."""
         if not self.spawned:
             return
-        with contextlib.suppress(TestedFailure, EnvironmentFailure):
+        try:
             if not self.process.exited.done():
                 self.asked_to_quit = True
-                await self.monitor.execute("quit", timeout=QUIT_S)
-        with contextlib.suppress(EnvironmentFailure):
-            try:
+                with contextlib.suppress(EnvironmentFailure):  # the launcher is dead, and so is it
+                    await self._quit()
+        except asyncio.CancelledError:
+            self.process.signal(signal.SIGKILL)
+            raise
+        finally:
+            if hasattr(self, "console"):
+                self.console.close()
+            await self.monitor.close()
+
+    async def _quit(self) -> None:
+        """One that does not even answer (stopped, stuck) gets no time to exit in."""
+        if self.monitor.connected:
+            with contextlib.suppress(TestedFailure):
+                await self.monitor.execute("quit", timeout=QUIT_ANSWER_S)
                 await wait(
                     asyncio.shield(self.process.exited),
                     what=f"{self.name} to quit",
-                    timeout=QUIT_S if self.asked_to_quit else 0.1,
+                    timeout=QUIT_S,
                 )
-            except TestedFailure:
-                await self.process.kill()
-            except asyncio.CancelledError:
-                self.process.signal(9)
-                raise
-            finally:
-                if hasattr(self, "console"):
-                    self.console.close()
-                await self.monitor.close()
+        await self.process.kill()
 
     def problems(self) -> list[str]:
         """Evidence that could not be written, in words."""

@@ -44,7 +44,9 @@ def test_death_by_signal_is_named(host: LocalHost) -> None:
 
 
 def test_exec_failure_is_one_clear_line(host: LocalHost) -> None:
-    with pytest.raises(EnvironmentFailure, match=r"^cannot start ghost: /nonexistent: No such file"):
+    with pytest.raises(
+        EnvironmentFailure, match=r"^cannot start ghost: /nonexistent: No such file"
+    ):
         eventloop.run(host.spawn("ghost", ["/nonexistent"]))
 
 

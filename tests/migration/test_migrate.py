@@ -241,6 +241,30 @@ def test_trace_events_of_both_sides_are_counted(migration: Migrate) -> None:
     )
 
 
+def test_trace_events_can_be_switched_on_and_awaited_while_it_runs(migration: Migrate) -> None:
+    class Watch(Observer):
+        seen = 0
+
+        async def reached(self, phase: Phase, run: Run) -> None:
+            if phase is Phase.READY:
+                assert await run.source.set_trace("savevm_section_start", on=True)
+            if phase is Phase.ENDED:
+                event = await run.source.trace.wait_for("savevm_section_start", timeout=10)
+                self.seen = event.line
+
+    watch = Watch()
+    outcome = migration(vm="none").run(watch)
+    assert outcome.completed
+    assert watch.seen > 0
+    assert "savevm_section_start" in outcome.source.record.trace.enabled
+    assert outcome.source.trace.count("savevm_section_start") > 0
+
+
+def test_an_unknown_trace_event_is_refused(migration: Migrate) -> None:
+    with pytest.raises(InputError, match=r"no trace event of 10.0.13 or 11.1.3 matches 'nonsense'"):
+        migration(trace=("nonsense",)).run()
+
+
 def test_flooding_trace_events_mark_the_times_as_perturbed(migration: Migrate) -> None:
     calm = migration(vm="none").run()
     flooded = migration(vm="none", trace=("ram_load_loop", "migrate_set_state")).run()

@@ -1,6 +1,7 @@
 """The monitor against faults that a real QEMU can't be made to show: a scripted peer answers."""
 
 import asyncio
+import functools
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -139,6 +140,10 @@ def test_an_error_answer_keeps_qemus_own_words() -> None:
     assert caught.value.error_class == "GenericError"
 
 
+def _has_status(status: str, data: dict[str, Any]) -> bool:
+    return bool(data["status"] == status)
+
+
 def test_an_event_that_came_before_the_wait_counts_from_its_mark() -> None:
     async def announce(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await greet_any(reader, writer)
@@ -150,9 +155,8 @@ def test_an_event_that_came_before_the_wait_counts_from_its_mark() -> None:
     async def talk(monitor: Monitor) -> list[str]:
         found = []
         for status in ("active", "setup", "active"):
-            event = await monitor.expect(
-                "MIGRATION", lambda d, s=status: d["status"] == s, what=status, timeout=5
-            )
+            matches = functools.partial(_has_status, status)
+            event = await monitor.expect("MIGRATION", matches, what=status, timeout=5)
             found.append(event.data["status"])
         with pytest.raises(WaitTimeout):
             await monitor.expect(
