@@ -5,10 +5,16 @@ import os
 import pytest
 from hypothesis import settings
 
+from qmptests.dirs import cache_dir
+
 # An example's time says nothing on a machine that runs virtual machines beside it. In CI every run
 # tries the same examples: a red change is red because of the change.
 settings.register_profile("qmptests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("qmptests")
+
+
+# Tests that change HOME or the working directory use the same cache all the same.
+os.environ.setdefault("QMPTESTS_CACHE", str(cache_dir()))
 
 
 @pytest.hookimpl(trylast=True)

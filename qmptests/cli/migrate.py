@@ -16,7 +16,7 @@ from qmptests.migration.run import migrate as run_migration
 from qmptests.migration.settings import parse_assignment, parse_capability
 from qmptests.migration.transport import KINDS
 from qmptests.migration.verdict import exit_code
-from qmptests.outcome import folder
+from qmptests.outcome import folder, summary
 from qmptests.outcome.record import Result
 from qmptests.units import format_size
 from qmptests.vm import definition as definitions
@@ -94,7 +94,7 @@ def migrate(**options: Any) -> None:
         say.close()
     if options["json_file"]:
         _copy_json(outcome, options["json_file"])
-    for line in report(outcome):
+    for line in summary.lines(outcome):
         click.echo(line, err=options["json_file"] == "-")
     sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.error_phase))
 
@@ -108,8 +108,6 @@ def _new_folder(plan: Plan) -> Path:
 
 def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
     """The plan that the command line describes; raises InputError."""
-    import shlex  # noqa: PLC0415
-
     source = builds.resolve(options["source"], progress=say.step)
     destination = source
     if options["destination"]:
@@ -127,13 +125,24 @@ def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
         trace=tuple(options["trace"]),
         expected=Result(options["expect"]),
         timeout_s=options["timeout"],
-        source_args=tuple(shlex.split(options["source_args"])),
-        destination_args=tuple(shlex.split(options["destination_args"])),
+        source_args=_words(options, "source_args"),
+        destination_args=_words(options, "destination_args"),
         cancel_at=options["cancel_at"] or "",
         retries=options["retries"],
     )
     plan.check()
     return plan
+
+
+def _words(options: dict[str, Any], name: str) -> tuple[str, ...]:
+    """QEMU options as a shell would split them."""
+    import shlex  # noqa: PLC0415
+
+    try:
+        return tuple(shlex.split(options[name]))
+    except ValueError as error:
+        option = name.replace("_", "-")
+        raise InputError(f"--{option} {options[name]!r}: {error}") from error
 
 
 class Progress(Observer):
@@ -178,63 +187,6 @@ class Progress(Observer):
             f"{format_size(left)} left, pass {ram.get('dirty-sync-count', 0)}, "
             f"expected downtime {status.get('expected-downtime', '?')} ms"
         )
-
-
-def report(outcome: "Outcome") -> list[str]:
-    """What happened, in words and figures."""
-    record = outcome.record
-    lines = []
-    for side in (record.source, record.destinations[-1] if record.destinations else None):
-        if side is not None:
-            end = f"; {side.exit.text}" if side.exit and not side.exit.asked else ""
-            state = f", then {side.runstate}" if side.runstate else ""
-            name = side.name.partition("-")[0]
-            lines.append(f"{name:<12} {side.build.name} ({side.build.spec}){state}{end}")
-    plan = record.plan
-    settings = [k for k, on in plan.capabilities.items() if on]
-    settings += [f"{k}={v}" for k, v in plan.parameters.items()]
-    lines.append(
-        f"{'migration':<12} {plan.machine}, {plan.accelerator}, over {plan.transport}"
-        + (f", {', '.join(settings)}" if settings else "")
-    )
-    for number, attempt in enumerate(record.attempts, 1):
-        times = attempt.times
-        figures = [
-            f"{name} {value} ms"
-            for name, value in (
-                ("total", times.total_ms),
-                ("downtime", times.downtime_ms),
-                ("setup", times.setup_ms),
-            )
-            if value is not None
-        ]
-        which = f"attempt {number}" if len(record.attempts) > 1 else "QEMU says"
-        lines.append(f"{which:<12} {', '.join([attempt.status, *figures])}")
-    lines += _guest_lines(outcome)
-    if record.perturbed:
-        lines.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
-    lines += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]
-    expected = "" if outcome.as_expected else f" (expected: {plan.expected})"
-    lines.append(f"{'result':<12} {record.result}{expected}")
-    if record.error:
-        lines.append(f"{'because':<12} {record.error}")
-    lines += [f"  | {line}" for line in record.error_tail]
-    lines.append(f"{'evidence':<12} {outcome.folder} (reproduce.sh repeats it)")
-    return lines
-
-
-def _guest_lines(outcome: "Outcome") -> list[str]:
-    record = outcome.record
-    memory = record.memory
-    if memory is None or record.source is None:
-        return []
-    where = "between passes" if memory.edge is None else f"edge at page {memory.edge}"
-    verdict = "right" if memory.right else "WRONG"
-    return [
-        f"{'guest':<12} counted to {record.source.guest.counter} on the source and "
-        f"{record.destinations[-1].guest.counter} on the destination",
-        f"{'memory':<12} {memory.pages} pages {verdict}, pass {memory.generation}, {where}",
-    ]
 
 
 def _copy_json(outcome: "Outcome", where: str) -> None:

@@ -42,7 +42,7 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     """The record of a run whose processes are gone; writes `reproduce.sh` beside it."""
     plan = run.plan
     record = OutcomeRecord(
-        qmptests=metadata.version("qmptests"),
+        qmptests=_own_version(),
         name=plan.name,
         created=created,
         host=host_record(),
@@ -194,6 +194,11 @@ async def check_memory(vm: VM, guest: Guest) -> MemoryRecord | None:
 def _mapped(path: Path) -> mmap.mmap:
     with path.open("rb") as stream:
         return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
+
+
+@functools.cache
+def _own_version() -> str:
+    return metadata.version("qmptests")
 
 
 @functools.cache

@@ -1,0 +1,60 @@
+"""What happened, in words and figures, for a terminal or a test report."""
+
+from qmptests.outcome.outcome import Outcome
+
+
+def lines(outcome: Outcome) -> list[str]:
+    """A dozen lines at the most, each with a label in its first twelve columns."""
+    record = outcome.record
+    out = []
+    for side in (record.source, record.destinations[-1] if record.destinations else None):
+        if side is not None:
+            end = f"; {side.exit.text}" if side.exit and not side.exit.asked else ""
+            state = f", then {side.runstate}" if side.runstate else ""
+            name = side.name.partition("-")[0]
+            out.append(f"{name:<12} {side.build.name} ({side.build.spec}){state}{end}")
+    plan = record.plan
+    settings = [k for k, on in plan.capabilities.items() if on]
+    settings += [f"{k}={v}" for k, v in plan.parameters.items()]
+    out.append(
+        f"{'migration':<12} {plan.machine}, {plan.accelerator}, over {plan.transport}"
+        + (f", {', '.join(settings)}" if settings else "")
+    )
+    for number, attempt in enumerate(record.attempts, 1):
+        times = attempt.times
+        figures = [
+            f"{name} {value} ms"
+            for name, value in (
+                ("total", times.total_ms),
+                ("downtime", times.downtime_ms),
+                ("setup", times.setup_ms),
+            )
+            if value is not None
+        ]
+        which = f"attempt {number}" if len(record.attempts) > 1 else "QEMU says"
+        out.append(f"{which:<12} {', '.join([attempt.status, *figures])}")
+    out += _guest_lines(outcome)
+    if record.perturbed:
+        out.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
+    out += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]
+    expected = "" if outcome.as_expected else f" (expected: {plan.expected})"
+    out.append(f"{'result':<12} {record.result}{expected}")
+    if record.error:
+        out.append(f"{'because':<12} {record.error}")
+    out += [f"  | {line}" for line in record.error_tail]
+    out.append(f"{'evidence':<12} {outcome.folder} (reproduce.sh repeats it)")
+    return out
+
+
+def _guest_lines(outcome: Outcome) -> list[str]:
+    record = outcome.record
+    memory = record.memory
+    if memory is None or record.source is None:
+        return []
+    where = "between passes" if memory.edge is None else f"edge at page {memory.edge}"
+    verdict = "right" if memory.right else "WRONG"
+    return [
+        f"{'guest':<12} counted to {record.source.guest.counter} on the source and "
+        f"{record.destinations[-1].guest.counter} on the destination",
+        f"{'memory':<12} {memory.pages} pages {verdict}, pass {memory.generation}, {where}",
+    ]
