@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 class Phase(StrEnum):
-    """Where a run is; each is announced once an attempt, in this order."""
+    """Where a run is, in this order; all but the first and the last once for each attempt."""
 
     STARTED = "started"  # both QEMUs answered on QMP
     CONFIGURED = "configured"  # capabilities and parameters are set

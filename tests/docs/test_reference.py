@@ -1,0 +1,153 @@
+"""The reference pages list what there is, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from qmptests import guests, plugin
+from qmptests.cli.commands import cli
+from qmptests.fixtures import builds, migrating
+from qmptests.guests.dirtier import DirtierParameters
+from qmptests.vm import Definition, dialect, parse, shipped
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def section(page: str, title: str) -> str:
+    """The part of a page from a heading to the next one."""
+    text = (REFERENCE / page).read_text()
+    found = re.search(rf"^#+ {re.escape(title)}\n(.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"{page} has no section '{title}'"
+    return found[1]
+
+
+def rows(page: str, title: str) -> list[list[str]]:
+    """The cells of all tables in a section, without their headings; code without backquotes."""
+    lines = section(page, title).replace("`", "").splitlines()
+    following = [*lines[1:], ""]
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line, after in zip(lines, following, strict=True)
+        if line.startswith("|") and not line.startswith("|---") and not after.startswith("|---")
+    ]
+
+
+def first_cells(page: str, title: str) -> list[str]:
+    return [row[0] for row in rows(page, title)]
+
+
+def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    """Every command below `command` with its whole name."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield f"{path} {name}", below
+            yield from commands(below, f"{path} {name}")
+
+
+COMMANDS = dict(commands(cli, "qmptests"))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_command_is_documented(name: str) -> None:
+    parameters = [p for p in COMMANDS[name].params if isinstance(p, click.Option)]
+    real = {option for p in parameters for option in (*p.opts, *p.secondary_opts)}
+    named = " ".join(first_cells("cli.md", name))
+    assert set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", named)) == real
+
+
+def test_every_documented_command_exists() -> None:
+    text = (REFERENCE / "cli.md").read_text()
+    assert set(re.findall(r"^#+ (qmptests .+)$", text, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_every_default_and_choice_of_migrate_is_right() -> None:
+    documented = {row[0].split()[0].rstrip(","): row for row in rows("cli.md", "qmptests migrate")}
+    for parameter in COMMANDS["qmptests migrate"].params:
+        row = documented.get(parameter.opts[0]) or documented[parameter.opts[-1]]
+        if isinstance(parameter.default, str) and parameter.default:
+            assert row[1] == parameter.default
+        elif isinstance(parameter.default, float):
+            assert row[1] == f"{parameter.default:g}"
+        if isinstance(parameter.type, click.Choice) and len(parameter.type.choices) < 5:
+            assert all(choice in " ".join(row) for choice in parameter.type.choices)
+
+
+def test_every_key_of_a_vm_definition_is_documented_with_its_default() -> None:
+    documented = {row[0]: row[2] for row in rows("vm-definitions.md", "Keys")}
+    fields = {field.name: field for field in msgspec.structs.fields(Definition)}
+    assert set(documented) == set(fields)
+    for name in ("machine", "memory", "cpus"):
+        assert documented[name] == str(fields[name].default)
+
+
+def test_every_shipped_vm_is_documented() -> None:
+    assert first_cells("vm-definitions.md", "VM definitions") == shipped()
+
+
+def test_every_guest_and_its_keys_are_documented() -> None:
+    page = (REFERENCE / "vm-definitions.md").read_text()
+    assert set(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == set(guests.kinds())
+    documented = {row[0]: row[1] for row in rows("vm-definitions.md", "dirtier")}
+    assert list(documented) == list(DirtierParameters.__struct_fields__)
+    sizes = {"1M": 1 << 20, "16M": 16 << 20, "32M": 32 << 20}
+    for name, default in documented.items():
+        assert getattr(DirtierParameters(), name) == (sizes.get(default) or int(default))
+
+
+def test_the_example_of_a_vm_definition_is_one() -> None:
+    text = (REFERENCE / "vm-definitions.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert parse(example, "vm-definitions.md", "example").make_guest().kind == "dirtier"
+
+
+class _Declared:
+    """Takes what the plugin declares, as pytest's parser does."""
+
+    def __init__(self) -> None:
+        self.options: set[str] = set()
+        self.keys: set[str] = set()
+
+    def getgroup(self, *_: str) -> "_Declared":
+        return self
+
+    def addoption(self, *names: str, **_: Any) -> None:
+        self.options.update(names)
+
+    def addini(self, name: str, *_: Any, **__: Any) -> None:
+        self.keys.add(name)
+
+
+def test_every_pytest_option_and_ini_key_is_documented() -> None:
+    declared = _Declared()
+    plugin.pytest_addoption(declared)  # type: ignore[arg-type]
+    table = [row for row in rows("pytest.md", "Options") if row[0].startswith("--")]
+    assert {row[0].split()[0] for row in table} == declared.options
+    assert {row[1] for row in table} - {""} == declared.keys
+
+
+def test_every_fixture_is_documented() -> None:
+    assert plugin.pytest_plugins == [builds.__name__, migrating.__name__]
+    kind = type(pytest.fixture(lambda: None))
+    fixtures = {
+        name
+        for module in (builds, migrating)
+        for name, of in vars(module).items()
+        if isinstance(of, kind)
+    }
+    documented = rows("pytest.md", "Fixtures")
+    assert {row[0] for row in documented if row[1] in ("session", "function")} == fixtures
+
+
+def test_every_difference_of_versions_is_documented() -> None:
+    assert rows("versions.md", "QEMU versions") == [
+        [feature.name, ".".join(map(str, feature.value.since)), feature.value.what.replace("`", "")]
+        for feature in dialect.Feature
+    ]
