@@ -22,12 +22,12 @@ _owner_pid = 0
 
 def get() -> asyncio.AbstractEventLoop:
     """The loop, started on first use; a forked child starts one of its own."""
-    global _loop, _owner_pid  # noqa: PLW0603 - one loop per process is the point
+    global _loop, _owner_pid
     with _lock:
         if _loop is None or _owner_pid != os.getpid():
-            _owner_pid = os.getpid()
-            _loop = asyncio.new_event_loop()
-            threading.Thread(target=_loop.run_forever, name="qmptests-loop", daemon=True).start()
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, name="qmptests-loop", daemon=True).start()
+            _loop, _owner_pid = loop, os.getpid()
         return _loop
 
 
@@ -38,30 +38,47 @@ def run(coro: Coroutine[Any, Any, T]) -> T:
     waits until its `finally` blocks have run, and goes on. A second Ctrl-C meanwhile is not lost:
     it is the same one, and the teardown it would cut short has deadlines of its own.
     """
-    loop = get()
+    loop: asyncio.AbstractEventLoop | None = None
     result: concurrent.futures.Future[T] = concurrent.futures.Future()
     tasks: list[asyncio.Task[T]] = []
 
     def start() -> None:
-        task = loop.create_task(coro)
+        task = asyncio.get_running_loop().create_task(coro)
         tasks.append(task)
         task.add_done_callback(finish)
 
     def finish(task: "asyncio.Task[T]") -> None:
         if task.cancelled():
-            result.cancel()
+            cancelled()
         elif (error := task.exception()) is not None:
             result.set_exception(error)
         else:
             result.set_result(task.result())
 
-    loop.call_soon_threadsafe(start)
+    def cancelled() -> None:
+        result.cancel()
+        result.set_running_or_notify_cancel()  # cancel() alone does not wake who waits
+
+    def cancel() -> None:
+        if tasks:
+            tasks[0].cancel()
+        else:  # the interrupt came before `start` was handed over
+            coro.close()
+            cancelled()
+
+    asked = False
     try:
+        loop = get()
+        loop.call_soon_threadsafe(start)
         return result.result()
     except BaseException:
-        if not result.done():
-            loop.call_soon_threadsafe(lambda: tasks[0].cancel())  # noqa: PLW0108 - not there yet
-            while not result.done():
-                with contextlib.suppress(BaseException):
-                    concurrent.futures.wait([result])
+        if loop is None:
+            coro.close()
+            raise
+        while not result.done():
+            with contextlib.suppress(BaseException):
+                if not asked:
+                    loop.call_soon_threadsafe(cancel)
+                    asked = True
+                concurrent.futures.wait([result])
         raise

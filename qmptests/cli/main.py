@@ -1,71 +1,109 @@
-"""The `qmptests` command: finds the subcommand, prints errors, sets the exit status."""
+"""The `qmptests` command's entry point: signals, errors, exit status.
 
-import importlib
+It imports next to nothing until it has taken the signals over, so that Ctrl-C meets no module
+half imported.
+"""
+
 import os
+import signal
 import sys
+import warnings
+from types import FrameType
 
-import click
+from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
 
-from qmptests.errors import QmptestsError
+#: Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT.
+INTERRUPTED = 130
 
-#: Subcommand -> the module and the attribute that holds it; imported when it is called.
-_COMMANDS = {
-    "builds": ("qmptests.cli.builds", "builds"),
-    "doctor": ("qmptests.cli.doctor", "doctor"),
-    "migrate": ("qmptests.cli.migrate", "migrate"),
-    "trace": ("qmptests.cli.trace", "trace"),
-}
+#: The same when nobody reads what we print: never 0, since nobody saw the result.
+READER_GONE = 141
 
-
-class _LazyGroup(click.Group):
-    """Imports a subcommand's module on use: `builds list` need not pay for `migrate`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in _COMMANDS:
-            return None
-        module, attribute = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(module), attribute)
-        assert isinstance(command, click.Command)
-        return command
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="qmptests")
-def cli() -> None:
-    """Integration tests for QEMU live migration: real builds, real VMs, everything observed.
+class _Interrupt(KeyboardInterrupt):
+    """Ctrl-C or `kill`.
 
-    \b
-    First steps:
-      qmptests builds add debian:trixie debian:trixie-backports
-      qmptests migrate --source debian:trixie --destination debian:trixie-backports
-
-    Exit status: 0 done and as expected, 1 the thing under test failed, 2 bad input,
-    3 the environment failed.
+    A class of its own, since Python ends itself with SIGINT, whatever the exit status, once
+    KeyboardInterrupt itself has left an exec(): and importing a dataclass is one.
     """
 
 
 def main() -> None:
     """Console entry point."""
+    code: object = INTERRUPTED
+    try:
+        # `kill` and a lab's time limit get the same teardown as Ctrl-C.
+        for number in _SIGNALS:
+            signal.signal(number, _interrupt)
+        code = _run()
+        _ignore_signals()  # what was to be done is done: too late to interrupt it
+    except KeyboardInterrupt:
+        pass
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    """The first one counts; the teardown that it leads to has deadlines of its own."""
+    _ignore_signals()
+    warnings.simplefilter("ignore")  # of what is cut off here, "was never awaited" say
+    raise _Interrupt
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _run() -> object:
+    """The command's exit status."""
+    try:
+        import click  # noqa: PLC0415
+
+        from qmptests.cli.commands import cli  # noqa: PLC0415
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     try:
         code = cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit as error:
+        # When the reader of our output went away (`| head`), click says 1 and wraps the stream.
+        gone = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        return READER_GONE if gone else error.code
     except QmptestsError as error:
         fail(error)
-        code = error.exit_code
+        return error.exit_code
     except click.ClickException as error:
-        error.show()
-        code = 2
-    except (KeyboardInterrupt, click.Abort) as error:
-        print("qmptests: interrupted", file=sys.stderr)  # noqa: T201
-        print_notes(error)
-        code = 130
+        context = getattr(error, "ctx", None)
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()
+        else:
+            command = context.command_path if context else "qmptests"
+            fail(InputError(f"{error.format_message()} ({command} --help says more)"))
+        return InputError.exit_code
+    except click.Abort as error:
+        return _interrupted(error.__cause__ or error)
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     except BrokenPipeError:
-        # The reader of our output went away (`| head`); nothing more to say, to nobody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        _drop_output()
+        return READER_GONE
+    except OSError as error:
+        fail(EnvironmentFailure(str(error)))
+        _drop_output()
+        return EnvironmentFailure.exit_code
+    return code
+
+
+def _drop_output() -> None:
+    """What could not be written must not be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _interrupted(error: BaseException) -> int:
+    print("qmptests: interrupted", file=sys.stderr)  # noqa: T201
+    print_notes(error)
+    return INTERRUPTED
 
 
 def fail(error: QmptestsError) -> None:

@@ -1,5 +1,7 @@
 """`qmptests migrate`: one migration now. Live progress, then what happened."""
 
+import errno
+import os
 import sys
 import time
 from pathlib import Path
@@ -86,24 +88,30 @@ def migrate(**options: Any) -> None:
       qmptests migrate --vm none --parameter downtime-limit=50 --trace 'ram_*'
     """
     say = Progress(quiet=options["quiet"])
+    json_file = options["json_file"] or ""
+    if json_file not in {"", "-"}:
+        _check_writable(Path(json_file))
     plan = plan_from(options, say)
     output = options["output"] or _new_folder(plan)
     try:
         outcome = run_migration(plan, output, [say])
     finally:
         say.close()
-    if options["json_file"]:
-        _copy_json(outcome, options["json_file"])
     for line in summary.lines(outcome):
-        click.echo(line, err=options["json_file"] == "-")
-    sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.error_phase))
+        click.echo(line, err=json_file == "-")
+    if json_file:
+        _copy_json(outcome, json_file)
+    sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.last_phase))
 
 
 def _new_folder(plan: Plan) -> Path:
     """A folder of this moment and plan; numbered if another one was started in this second."""
     wanted = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}"
-    numbered = (wanted, *(wanted.with_name(f"{wanted.name}-{n}") for n in range(2, 100)))
-    return next(path for path in numbered if not folder.is_taken(path))
+    path, number = wanted, 1
+    while folder.is_taken(path):
+        number += 1
+        path = wanted.with_name(f"{wanted.name}-{number}")
+    return path
 
 
 def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
@@ -187,6 +195,22 @@ class Progress(Observer):
             f"{format_size(left)} left, pass {ram.get('dirty-sync-count', 0)}, "
             f"expected downtime {status.get('expected-downtime', '?')} ms"
         )
+
+
+def _check_writable(path: Path) -> None:
+    """Raise InputError for what is known to fail at the end of a migration."""
+    place = path if path.exists() else path.parent
+    if path.is_dir():
+        problem = errno.EISDIR
+    elif not place.exists():
+        problem = errno.ENOENT
+    elif place is not path and not place.is_dir():
+        problem = errno.ENOTDIR
+    elif not os.access(place, os.W_OK):
+        problem = errno.EACCES
+    else:
+        return
+    raise InputError(f"cannot write {path}: {os.strerror(problem)}")
 
 
 def _copy_json(outcome: "Outcome", where: str) -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qmptests import eventloop
 from qmptests.errors import EnvironmentFailure
@@ -46,7 +47,10 @@ class LocalHost:
 
     def __init__(self) -> None:
         self.marker = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self.scratch = Path(tempfile.gettempdir()) / f"qmptests-{self.marker}"
+        try:
+            self.scratch = Path(tempfile.gettempdir()) / f"qmptests-{self.marker}"
+        except FileNotFoundError as error:
+            raise EnvironmentFailure(f"{error.strerror}: free some space, or set TMPDIR") from error
         self._socket: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._stderr = -1
@@ -60,12 +64,26 @@ class LocalHost:
     async def start(self) -> None:
         """Start the launcher; the second call does nothing."""
         async with self._starting:
+            if self._dead is not None:
+                raise self._dead
             if self._socket is not None:
                 return
             remove_stale_scratch()
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._stderr = os.memfd_create("launcher-stderr", os.MFD_CLOEXEC)
+            try:
+                self._socket = self._fork_launcher()
+            except OSError as error:
+                raise EnvironmentFailure(f"cannot start the launcher: {error.strerror}") from error
+            ours = self._socket
+            self._ready = _future()
+            asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
+            await wait(self._ready, what="the launcher to start", timeout=30)
+
+    def _fork_launcher(self) -> socket.socket:
+        """Start it; returns our end of its socket. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
             with theirs:
+                self._stderr = os.memfd_create("launcher-stderr", os.MFD_CLOEXEC)
                 self._popen = subprocess.Popen(
                     [
                         sys.executable,
@@ -80,11 +98,11 @@ class LocalHost:
                     start_new_session=True,
                     env={**os.environ, MARKER: self.marker},
                 )
-            ours.setblocking(False)
-            self._socket = ours
-            self._ready = asyncio.get_running_loop().create_future()
-            asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
-            await wait(self._ready, what="the launcher to start", timeout=30)
+        except OSError:
+            ours.close()
+            raise
+        ours.setblocking(False)
+        return ours
 
     async def spawn(
         self,
@@ -108,8 +126,9 @@ class LocalHost:
         with contextlib.ExitStack() as stack:
             table = dict(fds or {})
             if output is not None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 try:
-                    fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
+                    fd = os.open(output, flags, 0o644)
                 except OSError as error:
                     raise EnvironmentFailure(f"cannot write {output}: {error.strerror}") from error
                 stack.callback(os.close, fd)
@@ -124,7 +143,7 @@ class LocalHost:
                 "cwd": str(cwd) if cwd else "",
                 "fds": list(table),
             }
-            pending = _Pending(name, list(argv), output, asyncio.get_running_loop().create_future())
+            pending = _Pending(name, list(argv), output, _future())
             self._pending[identity] = pending
             try:
                 await self._send(json.dumps(request).encode(), list(table.values()))
@@ -178,7 +197,8 @@ class LocalHost:
             if process is not None:  # else an orphan that the launcher reaped
                 process.ended(status)
         elif "ready" in message:
-            self._ready.set_result(None)
+            if not self._ready.done():  # who waited for it may have been interrupted
+                self._ready.set_result(None)
         elif "failed" in message:
             pending = self._pending.get(message["failed"])
             if pending is not None and not pending.answer.done():
@@ -212,22 +232,26 @@ class LocalHost:
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(self._dead)
-        kill_strays(self.marker)
         for process in self._processes.values():
             process.ended(None, self._dead)
         self._processes.clear()
-        launcher.remove_tree(str(self.scratch))
 
     def close(self) -> None:
-        """End the launcher, and with it every process; returns when nothing is left."""
+        """End the launcher, and with it every process; returns when nothing is left.
+
+        Not from the loop's thread. In a forked child it does nothing: the launcher is its parent's.
+        """
+        if self.marker.partition("-")[0] == str(os.getpid()):
+            eventloop.run(self._hang_up())
+            self._reap_launcher()
+
+    async def _hang_up(self) -> None:
         sock, self._socket = self._socket, None
         if sock is not None:
-            with contextlib.suppress(RuntimeError, ValueError):
-                eventloop.get().call_soon_threadsafe(eventloop.get().remove_reader, sock.fileno())
+            asyncio.get_running_loop().remove_reader(sock.fileno())
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        self._reap_launcher()
 
     def _reap_launcher(self) -> None:
         """Wait for the launcher, which is dead or dying; kill it if it does not hurry."""
@@ -237,7 +261,10 @@ class LocalHost:
             except subprocess.TimeoutExpired:
                 self._popen.kill()
                 self._popen.wait()
+            if self._popen.returncode != 0:  # killed: what it would have done falls to us
                 kill_strays(self.marker)
+                launcher.remove_tree(str(self.scratch))
+                launcher.remove_tree(f"{self.scratch}.new")
             self._popen = None
         if self._stderr >= 0:
             os.close(self._stderr)
@@ -286,6 +313,13 @@ def remove_stale_scratch() -> None:
                 launcher.remove_tree(str(folder))
             finally:
                 os.close(fd)
+
+
+def _future() -> "asyncio.Future[Any]":
+    """One that may end with an error that nobody awaits: asyncio must not complain about that."""
+    future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return future
 
 
 async def _writable(sock: socket.socket) -> None:

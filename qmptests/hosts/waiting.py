@@ -13,12 +13,15 @@ class Watched(Protocol):
     """What a wait watches besides its own aim: anything that can end."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What messages call it."""
 
     @property
-    def exited(self) -> "asyncio.Future[Any]": ...
+    def exited(self) -> "asyncio.Future[Any]":
+        """Done when it has ended, with how it ended."""
 
-    def last_lines(self, count: int = 5) -> list[str]: ...
+    def last_lines(self, count: int = 5) -> list[str]:
+        """The last that it wrote, for messages."""
 
 
 class WaitTimeout(TestedFailure):

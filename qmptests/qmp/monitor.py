@@ -137,6 +137,11 @@ class Monitor:
             self.events.expect(lambda e: e.name == name and matches(e.data), since), what, timeout
         )
 
+    @property
+    def connected(self) -> bool:
+        """Whether commands can be sent: after `connect`, and until the connection is lost."""
+        return bool(self._client.runstate == Runstate.RUNNING) and not self._lost.done()
+
     def send_fd(self, fd: int) -> None:
         """Send a descriptor along with the next command (getfd, add-fd); it stays ours."""
         self._client.send_fd_scm(fd)

@@ -16,7 +16,8 @@ KEEP = 16
 class Run(msgspec.Struct):
     """One or more consecutive events of one name. Times are seconds since the epoch.
 
-    In an `EventLog` they are QEMU's own time stamps, in a transcript those of the receipt. `data` is that of the last one; `last_number` counts all events of the connection from 0.
+    In an `EventLog` they are QEMU's own time stamps, in a transcript those of the receipt. `data`
+    is that of the last one; `last_number` counts all events of the connection from 0.
     """
 
     name: str

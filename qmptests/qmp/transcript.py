@@ -33,10 +33,12 @@ class Transcript:
             raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
 
     def sent(self, message: dict[str, Any]) -> None:
+        """Note a message of ours."""
         self._end_of_run()
         self._write({"time": _now(), "sent": message})
 
     def received(self, message: dict[str, Any]) -> None:
+        """Note a message of QEMU's; one that lengthens a flood is written when that ends."""
         now = _now()
         name = message.get("event")
         if not isinstance(name, str):
@@ -51,6 +53,7 @@ class Transcript:
             self._flood = run
 
     def close(self) -> None:
+        """Write what is left of a flood, and close; a second call does nothing."""
         if self._fd >= 0:
             self._write_flood()
             os.close(self._fd)

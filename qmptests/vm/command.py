@@ -42,7 +42,7 @@ def command_line(
         *("-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", options.machine),
         *("-accel", options.accelerator),
-        *("-m", f"{definition.memory_bytes >> 10}K"),
+        *("-m", f"{definition.memory_bytes >> 20}M"),
         *("-smp", str(definition.cpus)),
     ]
     if definition.cpu:

@@ -26,6 +26,8 @@ from qmptests import guests
 from qmptests.errors import InputError
 from qmptests.units import parse_size
 
+MIB = 1 << 20
+
 
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A VM, the same on both sides. `memory` is a size as in QEMU (256M, 1G: powers of 1024)."""
@@ -95,6 +97,8 @@ def parse(text: str, where: str, name: str) -> Definition:
         line = place[1] if place and place[1] else text.count("\n") + 1
         what = str(error)[: place.start()].strip() if place else str(error)
         raise InputError(f"{where}:{line}: not valid TOML: {what}") from error
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deeply") from error
     try:
         definition = msgspec.convert({"name": name, **data}, Definition)
     except msgspec.ValidationError as error:
@@ -115,8 +119,8 @@ def _check(definition: Definition, where: str) -> None:
         size = definition.memory_bytes
     except InputError as error:
         raise InputError(f"{where}: memory: {error}") from error
-    if size < 1 << 20:
-        raise InputError(f"{where}: memory: {definition.memory} is below 1M")
+    if size < MIB or size % MIB:
+        raise InputError(f"{where}: memory: {definition.memory} is not a whole number of MiB")
     if not 1 <= definition.cpus <= 4096:
         raise InputError(f"{where}: cpus: {definition.cpus} is not between 1 and 4096")
     if not isinstance(definition.guest.get("kind"), str):

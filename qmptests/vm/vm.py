@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import time
@@ -172,6 +173,13 @@ class VM:
         The VM is stopped for that time, since a pattern that is being written is only consistent
         in one instant, and goes on afterwards.
         """
+        need = sum(memory.length for memory in ranges)
+        room = shutil.disk_usage(self.host.scratch).free
+        if room < need:
+            raise EnvironmentFailure(
+                f"{self.host.scratch.parent} has {room} bytes left, the guest's memory takes "
+                f"{need}: free some space there, or set TMPDIR"
+            )
         files = [self.host.scratch / f"{self.name}-{os.urandom(6).hex()}" for _ in ranges]
         started = time.monotonic()
         await self.execute("stop")
