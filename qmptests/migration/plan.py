@@ -22,10 +22,10 @@ class Plan:
     """What to migrate, from where to where, how, and what is expected to come of it.
 
     `machine`: a full machine type, or "" for the newest of the definition's family that both
-    builds know. `trace`: patterns of more
-    trace events, on both sides; a low-volume set is always on. `cancel_at`: the state in which
-    `migrate_cancel` is sent; then `retries` more attempts follow, each to a new destination.
-    `timeout_s`: for each attempt, from `migrate` to its end.
+    builds know; `destination_machine`: another one there, to see it refused. `trace`: patterns of
+    more trace events than the low-volume set that is always on, for both sides. `cancel_at`: the
+    state in which `migrate_cancel` is sent; then `retries` more attempts follow, each to a new
+    destination. `timeout_s`: for each attempt, from `migrate` to its end.
     """
 
     source: Build
@@ -89,7 +89,7 @@ class Plan:
             raise InputError(
                 "cancelling at pre-switchover needs capability pause-before-switchover"
             )
-        if self.timeout_s <= 0:
+        if not self.timeout_s > 0:  # nor is "nan" a time
             raise InputError(f"a deadline of {self.timeout_s:g} s has passed already")
         for pattern in self.trace:
             if not any(

@@ -14,11 +14,11 @@ from qmptests.outcome.record import OutcomeRecord, SideRecord
 _HEADER = """\
 #!/bin/sh
 # Reproduces a migration that qmptests {version} ran: {name}
-# result then: {result}{error}
+# result then: {result} (expected: {expected}){error}
 # source:      {source}
 # destination: {destination}
 # Needs the same two QEMU builds in the same places, and python3.
-# The logs go to the directory that is printed at the end. Exit status 0: completed.
+# The logs go to the directory that is printed at the end. Exit status 0: completed, 1: not.
 exec python3 - "$(cd "$(dirname "$0")" && pwd)" <<'END_OF_SCRIPT'
 """
 
@@ -136,6 +136,7 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
         version=record.qmptests,
         name=record.name,
         result=record.result,
+        expected=record.plan.expected,
         error=f": {record.error}".replace("\n", " ") if record.error else "",
         source=record.source.build.version_text,
         destination=destination.build.version_text,

@@ -16,7 +16,13 @@ from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
 from qmptests.outcome import folder
 from qmptests.outcome.outcome import Outcome
-from qmptests.outcome.record import AttemptRecord, MemoryRecord, PhaseRecord, Result
+from qmptests.outcome.record import (
+    AttemptRecord,
+    MemoryRecord,
+    OutcomeRecord,
+    PhaseRecord,
+    Result,
+)
 from qmptests.vm import tracing
 from qmptests.vm.command import Options
 from qmptests.vm.vm import VM
@@ -40,7 +46,13 @@ def migrate(plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> Out
     EnvironmentFailure when this machine could not do it.
     """
     plan.check()
-    return eventloop.run(Run(plan, output, observers).go())
+    run = Run(plan, output, observers)
+    try:
+        return eventloop.run(run.go())
+    except KeyboardInterrupt as interrupt:
+        if run.evidence is not None:
+            interrupt.add_note(f"evidence: {run.evidence}")
+        raise
 
 
 class Run:
@@ -62,6 +74,9 @@ class Run:
         self._guest = plan.definition.make_guest()
         self.pending_commands: list[dict[str, Any]] = []
         self._began = time.monotonic()
+        #: Where the evidence is now: nowhere yet, in the partial folder, or in its final place.
+        self.evidence: Path | None = None
+        self.folder: Path
 
     @property
     def destination(self) -> VM:
@@ -71,7 +86,7 @@ class Run:
     async def go(self) -> Outcome:
         """Run it all. Teardown and evidence come whatever happens in between."""
         created = time.time()
-        self.folder = folder.begin(self.output)
+        self.folder = self.evidence = folder.begin(self.output)
         failure: BaseException | None = None
         result, error = Result.INTERRUPTED, ""
         try:
@@ -79,17 +94,31 @@ class Run:
         except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again below
             failure = problem
             result, error = verdict.of_error(problem, self.phase), _line(problem)
-        failed_in = self.phase
-        await self._stop([*self.destinations, *([self.source] if hasattr(self, "source") else [])])
-        await self._reached(Phase.STOPPED)
-        record = collect.outcome(self, created, result, error)
-        record.error_phase = failed_in or ""
-        record.error_tail = getattr(failure, "tail", [])
-        final = folder.finish(self.folder, record)
+        ending = asyncio.ensure_future(self._end(created, result, error, failure))
+        try:
+            record, final = await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            # An interrupt that comes now is too late to save time: it would only lose evidence.
+            await asyncio.wait({ending})
+            ending.exception()
+            raise
         if failure is not None and not isinstance(failure, TestedFailure):
             failure.add_note(f"evidence: {final}")
             raise failure
         return Outcome(record, final)
+
+    async def _end(
+        self, created: float, result: Result, error: str, failure: BaseException | None
+    ) -> tuple[OutcomeRecord, Path]:
+        """Stop what runs and write the evidence."""
+        failed_in = self.phase
+        await self._stop([*self.destinations, *([self.source] if hasattr(self, "source") else [])])
+        await self._reached(Phase.STOPPED)
+        record = collect.outcome(self, created, result, error)
+        record.last_phase = failed_in or ""
+        record.error_tail = getattr(failure, "tail", [])
+        self.evidence = folder.finish(self.folder, record)
+        return record, self.evidence
 
     async def execute(self, vm: VM, command: str, arguments: dict[str, Any] | None = None) -> Any:
         """Run a QMP command that belongs to the plan: it is kept for `reproduce.sh`."""
@@ -190,7 +219,7 @@ class Run:
             try:
                 status = await self._until_end(cancel_at)
             finally:
-                progress.cancel()
+                await hosts.abandon(progress)
             await self._reached(Phase.ENDED)
         finally:
             way.close()
@@ -242,7 +271,7 @@ class Run:
                     )
             return str((await aim).data["status"])
         finally:
-            aim.cancel()
+            await hosts.abandon(aim)
 
     async def _end_of_attempt(self, status: str, started: float) -> tuple[Result, str]:
         source, destination = self.source, self.destination
@@ -324,4 +353,6 @@ def _first_complaint(vm: VM) -> str:
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted"
     return str(error) or type(error).__name__

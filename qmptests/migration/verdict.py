@@ -48,6 +48,11 @@ def of_end(seen: Observed) -> tuple[Result, str]:
         if seen.destination_alive:
             return Result.FAILED_DESTINATION_ALIVE, reason
         return Result.FAILED_DESTINATION_EXITED, reason
+    if not seen.destination_alive:
+        return (
+            Result.DESTINATION_DIED,
+            f"the source says {seen.status}, but the destination died afterwards",
+        )
     if seen.source_runstate == RUNNING and seen.destination_runstate == RUNNING:
         return Result.BOTH_RUNNING, "the guest runs on both sides"
     if seen.source_runstate == RUNNING or seen.destination_runstate != RUNNING:

@@ -1,6 +1,7 @@
 """Folders of evidence: written under a temporary name, renamed into place when whole."""
 
 import errno
+import os
 from pathlib import Path
 
 import msgspec
@@ -18,13 +19,16 @@ def _partial(final: Path) -> Path:
 
 def is_taken(final: Path) -> bool:
     """Whether there is such a folder, or one that is to get this name."""
-    return final.exists() or _partial(final).exists()
+    # lexists: a dangling link is in the way too, and a folder that may not be looked into is not.
+    return os.path.lexists(final) or os.path.lexists(_partial(final))
 
 
 def begin(final: Path) -> Path:
     """Create the folder that becomes `final`; raises InputError if that exists already."""
+    if not final.name:
+        raise InputError(f"{final} can't be a results folder")
     partial = _partial(final)
-    if final.exists():
+    if os.path.lexists(final):
         raise InputError(f"{final} exists already: results are never overwritten")
     try:
         partial.mkdir(parents=True)

@@ -13,6 +13,7 @@ import msgspec
 from qmptests.trace import Volume
 
 SCHEMA = 1
+"""The number of the schema that is written, and the only one that is read."""
 
 
 class Result(StrEnum):
@@ -81,6 +82,11 @@ class PlanRecord(msgspec.Struct, kw_only=True):
     trace: list[str]
     expected: str
     timeout_s: float
+    destination_machine: str = ""
+    source_args: list[str] = []
+    destination_args: list[str] = []
+    cancel_at: str = ""
+    retries: int = 0
 
 
 class ExitRecord(msgspec.Struct, kw_only=True):
@@ -183,7 +189,7 @@ class PhaseRecord(msgspec.Struct, kw_only=True):
 
 
 class OutcomeRecord(msgspec.Struct, kw_only=True):
-    """All of it."""
+    """All of it. `last_phase`: the last that was reached before the teardown, "" if none."""
 
     schema: int = SCHEMA
     qmptests: str
@@ -198,7 +204,7 @@ class OutcomeRecord(msgspec.Struct, kw_only=True):
     phases: list[PhaseRecord] = []
     result: Result
     error: str = ""
-    error_phase: str = ""
+    last_phase: str = ""
     error_tail: list[str] = []
     perturbed: bool = False
     evidence_problems: list[str] = []

@@ -145,7 +145,7 @@ def test_what_can_not_be_is_refused_before_anything_starts(
 def test_a_value_that_qemu_refuses_is_quoted(migration: Migrate) -> None:
     outcome = migration(vm="none", parameters={"downtime-limit": "soon"}).run()
     assert outcome.record.result is Result.QMP_ERROR
-    assert outcome.record.error_phase == Phase.STARTED
+    assert outcome.record.last_phase == Phase.STARTED
     assert outcome.record.error == (
         "source: migrate-set-parameters: Parameter 'downtime-limit' expects uint64"
     )
@@ -179,7 +179,7 @@ def test_a_migration_that_never_ends_has_a_deadline(migration: Migrate) -> None:
     outcome = migration(parameters={"max-bandwidth": 4096}, timeout_s=1.0).run()
     assert outcome.record.result is Result.TIMED_OUT
     assert outcome.record.error.endswith("waiting for migration status completed from source")
-    assert outcome.record.error_phase == Phase.ACTIVE
+    assert outcome.record.last_phase == Phase.ACTIVE
 
 
 def test_memory_that_is_not_what_the_guest_wrote_is_noticed(migration: Migrate) -> None:

@@ -38,7 +38,7 @@ def test_everything_in_the_definition_is_on_the_command_line() -> None:
     line = " ".join(argv(OLD, definition, incoming=True, paused=True, extra=["-extra"]))
     for part in (
         "-machine pc-q35-10.0 ",
-        "-m 1048576K ",
+        "-m 1024M ",
         "-smp 3 ",
         "-cpu max ",
         "-device virtio-rng-pci,addr=04.0 ",
