@@ -16,7 +16,8 @@ import msgspec
 
 from qmptests import eventloop
 from qmptests.builds.build import Build
-from qmptests.builds.storage import builds_directory, read_json, scratch, write_json
+from qmptests.builds.scratch import scratch
+from qmptests.builds.storage import builds_directory, read_json, write_json
 from qmptests.hosts import local
 
 #: Rounds a second from which on an accelerator is of use. TCG on a small machine does hundreds of
@@ -119,7 +120,7 @@ def measure(
 
 
 async def _measure(build: Build, name: str) -> Accelerator:
-    with scratch() as folder:
+    async with scratch() as folder:
         image = folder / "firmware"
         image.write_bytes(firmware())
         ours, theirs = socket.socketpair()

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -183,6 +184,8 @@ def digest_of(path: Path) -> str:
     """The digest of a binary's content, remembered as long as the file stays untouched."""
     try:
         status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a device or a pipe would be read for ever
+            raise InputError(f"{path} is no file: name a QEMU binary")
         state = [status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev]
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
         note = builds_directory() / "seen" / f"{name}.json"

@@ -15,7 +15,7 @@ from qmptests import eventloop
 from qmptests.builds.facts import Facts, Machine
 from qmptests.builds.locate import Located
 from qmptests.builds.registry import version_order
-from qmptests.builds.storage import scratch
+from qmptests.builds.scratch import scratch
 from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
 from qmptests.hosts import ProcessDied, WaitTimeout, local
 from qmptests.qmp import CommandError, Monitor, MonitorLost
@@ -34,7 +34,7 @@ def probe(located: Located) -> Facts:
 async def _probe(located: Located) -> Facts:
     binary = located.binary
     ours, theirs = socket.socketpair()
-    with scratch() as folder:
+    async with scratch() as folder:
         try:
             with theirs:
                 process = await local().spawn(

@@ -2,16 +2,13 @@
 
 import contextlib
 import os
-import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from qmptests import dirs
-from qmptests.errors import EnvironmentFailure
 
 T = TypeVar("T")
 
@@ -50,16 +47,3 @@ def replace(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             new.unlink()
         raise
-
-
-@contextlib.contextmanager
-def scratch() -> Iterator[Path]:
-    """A temporary directory; raises EnvironmentFailure where none can be made or written."""
-    try:
-        with tempfile.TemporaryDirectory(prefix="qmptests-") as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise EnvironmentFailure(
-            f"can't write in {tempfile.gettempdir()} ({error.strerror}): free some space there, or "
-            "set TMPDIR to another directory"
-        ) from error
