@@ -1,0 +1,93 @@
+"""A full disk: one line, nothing left running, and what there is of the evidence stays.
+
+As root, or where an ordinary user may have a mount namespace, on a file system of its own that is
+small; everywhere, with a limit on the size of files.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: Mounts a file system of $1 KiB on $2, runs the rest, and copies what is in it to $3.
+SMALL = """
+size=$1; place=$2; kept=$3; shift 3
+mount -t tmpfs -o size=${size}k none "$place" || exit 99
+"$@"
+status=$?
+cp -a "$place/." "$kept"
+exit $status
+"""
+
+
+@pytest.fixture
+def on_small_disk(namespace: Callable[..., tuple[str, ...]]) -> Callable[..., tuple[str, ...]]:
+    """What to put before a command for which `place` is a file system of that size."""
+
+    def prefix(place: Path, kept: Path, size_kib: int) -> tuple[str, ...]:
+        place.mkdir(exist_ok=True)
+        kept.mkdir()
+        return (*namespace(), "sh", "-c", SMALL, "sh", str(size_kib), str(place), str(kept))
+
+    return prefix
+
+
+@pytest.mark.parametrize(
+    ("size_kib", "stays"),
+    [
+        (4, "dirtier.img"),
+        (64, "dirtier.img"),
+        (76, "source.qmp.jsonl"),
+        (92, "source.trace.log"),
+    ],
+)
+def test_a_full_disk_under_the_results(
+    migrate: Callable[..., Any],
+    on_small_disk: Callable[..., tuple[str, ...]],
+    tmp_path: Path,
+    size_kib: int,
+    stays: str,
+) -> None:
+    results, kept = tmp_path / "results", tmp_path / "kept"
+    wrapper = on_small_disk(results, kept, size_kib)
+    ended = migrate("--output", results / "out", wrapper=wrapper).finish()
+    ended.said(3, f"cannot write {results}/out.partial/")
+    assert "No space left on device" in ended.err
+    assert ended.out == ""
+    assert [path.name for path in kept.iterdir()] == ["out.partial"]
+    assert (kept / "out.partial" / stays).stat().st_size > 0
+
+
+def test_a_full_temporary_directory(
+    migrate: Callable[..., Any], on_small_disk: Callable[..., tuple[str, ...]], tmp_path: Path
+) -> None:
+    """Guest memory is written there to be checked."""
+    scratch = tmp_path / "s"
+    wrapper = on_small_disk(scratch, tmp_path / "kept", 64)
+    command = migrate(wrapper=wrapper, scratch=scratch)
+    ended = command.finish()
+    ended.said(3, f"{scratch} has ")
+    assert "free some space there, or set TMPDIR" in ended.err
+    assert (command.folder / "out" / "outcome.json").exists()
+    assert not list((tmp_path / "kept").iterdir())
+
+
+def test_files_that_may_not_grow(migrate: Callable[..., Any], tmp_path: Path) -> None:
+    """A limit stands in for a quota: for every user, without a mount."""
+    if shutil.which("prlimit") is None:
+        pytest.skip("no prlimit here")
+    command = migrate(wrapper=("prlimit", f"--fsize={32 << 10}"))
+    ended = command.finish()
+    assert ended.status == 3
+    assert len(ended.error_lines) == 1, ended
+    assert "dirtier.img can't be written: File too large" in ended.err
+    assert (command.folder / "out" / "outcome.json").exists()
+
+
+def test_a_full_standard_output(migrate: Callable[..., Any]) -> None:
+    shell = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
+    command = migrate(wrapper=shell)
+    command.finish().said(3, "[Errno 28] No space left on device")
+    assert (command.folder / "out" / "outcome.json").exists()
