@@ -8,7 +8,7 @@ import platform
 import re
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -65,8 +65,13 @@ def from_tree(tree: packages.Tree, suite: str) -> Located:
         for prefix in ("usr", ".")
         if (root / prefix / "lib" / tuple_name).is_dir()
     ]
-    places = [root / "usr" / abi_folder, root / abi_folder, *libraries]
-    loader = next((place / loader_name for place in places if (place / loader_name).exists()), None)
+    loader = _own_file(
+        root,
+        [
+            place / loader_name
+            for place in (root / "usr" / abi_folder, root / abi_folder, *libraries)
+        ],
+    )
     binary = root / "usr" / "bin" / BINARY
     if loader is None or not binary.exists():
         raise EnvironmentFailure(
@@ -94,6 +99,19 @@ def from_tree(tree: packages.Tree, suite: str) -> Located:
         digest=tree.digest,
         label=suite,
     )
+
+
+def _own_file(root: Path, candidates: Sequence[Path]) -> Path | None:
+    """The first that is a file of the tree itself.
+
+    Bookworm's /lib64 holds an absolute link to the loader, which means the host's from in here:
+    another libc's loader, under which nothing works.
+    """
+    inside = root.resolve()
+    for path in candidates:
+        if path.exists() and path.resolve().is_relative_to(inside):
+            return path
+    return None
 
 
 def from_binary(spec: Binary) -> Located:
