@@ -3,6 +3,7 @@
 What it prints is committed as docs/reference/outcome.schema.json, for readers in other languages.
 """
 
+import inspect
 import sys
 
 import msgspec
@@ -20,6 +21,9 @@ def generate() -> bytes:
     }
     # Another number is another schema; msgspec knows of an integer only.
     titled["$defs"]["OutcomeRecord"]["properties"]["schema"]["const"] = SCHEMA
+    for definition in titled["$defs"].values():
+        # A docstring's indentation is its author's up to Python 3.12 and taken off from 3.13 on.
+        definition["description"] = inspect.cleandoc(definition.get("description", ""))
     return msgspec.json.format(msgspec.json.encode(titled), indent=2) + b"\n"
 
 
