@@ -26,6 +26,8 @@ from qmptests.hosts.waiting import wait
 
 #: In the environment of every process that we start: strays are found by it, never by name.
 MARKER = "QMPTESTS_RUN"
+#: Longest temporary directory in which the path of a socket still fits (unix(7): 107 bytes).
+TMPDIR_BYTES = 56
 #: Seconds for which strays of a dead launcher are hunted.
 STRAYS_S = 10.0
 
@@ -47,10 +49,7 @@ class LocalHost:
 
     def __init__(self) -> None:
         self.marker = f"{os.getpid()}-{secrets.token_hex(6)}"
-        try:
-            self.scratch = Path(tempfile.gettempdir()) / f"qmptests-{self.marker}"
-        except FileNotFoundError as error:
-            raise EnvironmentFailure(f"{error.strerror}: free some space, or set TMPDIR") from error
+        self.scratch = _temporary_directory() / f"qmptests-{self.marker}"
         self._socket: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._stderr = -1
@@ -271,6 +270,19 @@ class LocalHost:
             self._stderr = -1
 
 
+def _temporary_directory() -> Path:
+    """`$TMPDIR` or what stands for it, unless sockets in it would have too long a path.
+
+    Raises EnvironmentFailure where none can be written.
+    """
+    try:
+        wanted = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise EnvironmentFailure(f"{error.strerror}: free some space, or set TMPDIR") from error
+    short = (p for p in (wanted, "/tmp", "/var/tmp") if len(os.fsencode(p)) <= TMPDIR_BYTES)  # noqa: S108
+    return Path(next((p for p in short if os.access(p, os.W_OK | os.X_OK)), wanted))
+
+
 def kill_strays(marker: str) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
@@ -305,7 +317,7 @@ def remove_stale_scratch() -> None:
 
     A launcher holds a lock (flock(2)) on its directory while it lives.
     """
-    for folder in Path(tempfile.gettempdir()).glob("qmptests-*-*[!w]"):
+    for folder in _temporary_directory().glob("qmptests-*-*[!w]"):
         with contextlib.suppress(OSError):
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

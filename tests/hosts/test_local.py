@@ -149,3 +149,17 @@ def test_a_cancelled_spawn_leaves_no_process(host: LocalHost) -> None:
             await task
 
     eventloop.run(go())  # the fixture looks for strays
+
+
+def test_a_long_tmpdir_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A UNIX socket's path has 107 bytes at the most; nested temporary directories are longer."""
+    deep = tmp_path / ("x" * 60)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+
+    async def make() -> LocalHost:
+        return LocalHost()
+
+    host = eventloop.run(make())
+    assert len(os.fsencode(host.scratch / "12345678.sock")) <= 107
+    assert os.access(host.scratch.parent, os.W_OK)
