@@ -27,7 +27,7 @@ from qmptests.hosts.waiting import wait
 #: In the environment of every process that we start: strays are found by it, never by name.
 MARKER = "QMPTESTS_RUN"
 #: Longest temporary directory in which the path of a socket still fits (unix(7): 107 bytes).
-TMPDIR_BYTES = 56
+TMPDIR_BYTES = 62
 #: Seconds for which strays of a dead launcher are hunted.
 STRAYS_S = 10.0
 

@@ -61,10 +61,13 @@ def test_a_full_disk_under_the_results(
 
 
 def test_a_full_temporary_directory(
-    migrate: Callable[..., Any], on_small_disk: Callable[..., tuple[str, ...]], tmp_path: Path
+    migrate: Callable[..., Any],
+    on_small_disk: Callable[..., tuple[str, ...]],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """Guest memory is written there to be checked."""
-    scratch = tmp_path / "s"
+    scratch = tmp_path_factory.mktemp("s")  # short: a socket must fit in it
     wrapper = on_small_disk(scratch, tmp_path / "kept", 64)
     command = migrate(wrapper=wrapper, scratch=scratch)
     ended = command.finish()
