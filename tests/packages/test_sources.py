@@ -19,10 +19,10 @@ def one(line: str) -> list[Entry]:
 
 def test_a_one_line_entry_is_read_with_its_options() -> None:
     options = f"arch=amd64,i386 signed-by={KEYRING}"
-    line = f"deb [ {options} ] http://deb.debian.org/debian sid main non-free # us"
+    line = f"deb [ {options} ] http://mirror.example.org/debian sid main non-free # us"
     assert one(line) == [
         Entry(
-            ("http://deb.debian.org/debian",),
+            ("http://mirror.example.org/debian",),
             ("sid",),
             ("main", "non-free"),
             {"arch": "amd64 i386", "signed-by": KEYRING},
@@ -54,12 +54,12 @@ def test_stanzas_that_give_no_packages_are_passed_over(field: str) -> None:
 
 
 DEBIAN = [
-    "deb http://deb.debian.org/debian bookworm main",
+    "deb http://mirror.example.org/debian bookworm main",
     f"deb [signed-by={KEYRING}] http://mirror.example.org/pub/linux/debian/ bookworm main",
     f"deb [signed-by={KEYRING}] mirror+file:/etc/apt/mirrors/debian.list bookworm main",
     "deb mirror+file:/etc/apt/mirrors/debian.list bookworm main",
     "deb http://mirror.example.org/debian trixie main contrib",
-    "deb https://snapshot.debian.org/archive/debian/20250520T000000Z bookworm main",
+    "deb https://any-host.debian.org/archive/debian/20250520T000000Z bookworm main",
     "deb https://artifacts.example.com/artifactory/debian-remote bookworm main",
 ]
 
@@ -71,7 +71,7 @@ FOREIGN = [
     "deb [signed-by=/k/m.gpg] https://repo.mongodb.org/apt/debian bookworm/mongodb-org/7.0 main",
     "deb https://packages.microsoft.com/debian/12/prod bookworm main",
     "deb http://apt.postgresql.org/pub/repos/apt bookworm-pgdg main",
-    "deb http://deb.debian.org/debian-security bookworm-security main",
+    "deb http://mirror.example.org/debian-security bookworm-security main",
     "deb cdrom:[Debian GNU/Linux 12]/ bookworm main",
     "deb http://example.org/debian ./",
 ]
@@ -110,7 +110,7 @@ def test_files_of_both_formats_are_read_and_others_left(tmp_path: Path) -> None:
     (tmp_path / "c.list.disabled").write_text(DEBIAN[4])
     entries = sources.read_entries(tmp_path / "none", tmp_path)
     assert [entry.uris[0] for entry in entries] == [
-        "http://deb.debian.org/debian",
+        "http://mirror.example.org/debian",
         "http://b/debian",
     ]
 
@@ -128,8 +128,8 @@ def test_security_updates_come_from_their_own_mirror() -> None:
     assert archive is not None
     text = sources.write_sources(archive, "trixie-security", "amd64")
     base, security = sources.parse_deb822(text)
-    assert (base.uris, base.suites) == (("http://deb.debian.org/debian",), ("trixie",))
-    assert security.uris == ("http://deb.debian.org/debian-security",)
+    assert (base.uris, base.suites) == (("http://mirror.example.org/debian",), ("trixie",))
+    assert security.uris == ("http://mirror.example.org/debian-security",)
     assert security.suites == ("trixie-security",)
 
 
