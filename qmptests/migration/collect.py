@@ -63,7 +63,7 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
             cancel_at=plan.cancel_at,
             retries=plan.retries,
         ),
-        source=side(run, run.source) if hasattr(run, "source") else None,
+        source=side(run, run.source),
         destinations=[side(run, vm) for vm in run.destinations],
         attempts=run.attempts,
         memory=run.memory,
@@ -73,8 +73,7 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     )
     sides = [s for s in (record.source, *record.destinations) if s is not None]
     record.perturbed = any(s.trace.perturbing for s in sides)
-    vms = [*([run.source] if hasattr(run, "source") else []), *run.destinations]
-    record.evidence_problems = [problem for vm in vms for problem in vm.problems()]
+    record.evidence_problems = [problem for vm in run.vms for problem in vm.problems()]
     try:
         reproduce.write(run.folder, run.output, record, run.pending_commands)
     except OSError as problem:

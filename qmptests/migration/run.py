@@ -10,7 +10,7 @@ from typing import Any
 from qmptests import eventloop, hosts
 from qmptests.builds import Build
 from qmptests.errors import TestedFailure
-from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
 from qmptests.migration import collect, settings, transport, verdict
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
@@ -83,10 +83,17 @@ class Run:
         """The destination of the attempt that is going on."""
         return self.destinations[-1]
 
+    @property
+    def vms(self) -> list[VM]:
+        """All of them, the source first."""
+        return [self.source, *self.destinations]
+
     async def go(self) -> Outcome:
         """Run it all. Teardown and evidence come whatever happens in between."""
         created = time.time()
+        host = hosts.local()
         self.folder = self.evidence = folder.begin(self.output)
+        self.source = self._vm("source", host, self.plan.source, self.plan.source_args)
         failure: BaseException | None = None
         result, error = Result.INTERRUPTED, ""
         try:
@@ -112,12 +119,14 @@ class Run:
     ) -> tuple[OutcomeRecord, Path]:
         """Stop what runs and write the evidence."""
         failed_in = self.phase
-        await self._stop([*self.destinations, *([self.source] if hasattr(self, "source") else [])])
-        await self._reached(Phase.STOPPED)
-        record = collect.outcome(self, created, result, error)
-        record.last_phase = failed_in or ""
-        record.error_tail = getattr(failure, "tail", [])
-        self.evidence = folder.finish(self.folder, record)
+        await self._stop(self.vms)
+        try:
+            await self._reached(Phase.STOPPED)
+        finally:
+            record = collect.outcome(self, created, result, error)
+            record.last_phase = failed_in or ""
+            record.error_tail = getattr(failure, "tail", [])
+            self.evidence = folder.finish(self.folder, record)
         return record, self.evidence
 
     async def execute(self, vm: VM, command: str, arguments: dict[str, Any] | None = None) -> Any:
@@ -128,8 +137,7 @@ class Run:
         return await vm.execute(command, arguments)
 
     async def _attempts(self) -> tuple[Result, str]:
-        await hosts.local().start()
-        self.source = self._vm("source", self.plan.source, self.plan.source_args)
+        await self.source.host.start()
         await self._start(self.source, self._new_destination())
         await self._reached(Phase.STARTED)
         result, error = await self._attempt(self.plan.cancel_at)
@@ -144,11 +152,11 @@ class Run:
     def _new_destination(self) -> VM:
         number = len(self.destinations) + 1
         name = "destination" if number == 1 else f"destination-{number}"
-        vm = self._vm(name, self.plan.destination, self.plan.destination_args)
+        vm = self._vm(name, self.source.host, self.plan.destination, self.plan.destination_args)
         self.destinations.append(vm)
         return vm
 
-    def _vm(self, name: str, build: Build, extra: tuple[str, ...]) -> VM:
+    def _vm(self, name: str, host: LocalHost, build: Build, extra: tuple[str, ...]) -> VM:
         machine = self.machine
         if name != "source" and self.plan.destination_machine:
             machine = self.plan.destination_machine
@@ -159,9 +167,7 @@ class Run:
             trace=list(tracing.resolve(build, self.plan.patterns).matched),
             extra=list(extra),
         )
-        return VM(
-            name, hosts.local(), build, self.plan.definition, options, self._guest, self.folder
-        )
+        return VM(name, host, build, self.plan.definition, options, self._guest, self.folder)
 
     async def _start(self, *vms: VM) -> None:
         """Start them side by side; the first error is raised once all have started or failed."""
