@@ -32,7 +32,7 @@ APT::Install-Recommends "false";
 APT::Sandbox::User "";
 Acquire::AllowReleaseInfoChange "true";
 Acquire::ForceHash "SHA256";
-Acquire::GzipIndexes "true";
+Acquire::GzipIndexes "false";
 Acquire::Languages "none";
 Acquire::PDiffs "false";
 Acquire::Retries "2";
