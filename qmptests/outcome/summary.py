@@ -9,7 +9,8 @@ def lines(outcome: Outcome) -> list[str]:
     out = []
     for side in (record.source, record.destinations[-1] if record.destinations else None):
         if side is not None:
-            end = f"; {side.exit.text}" if side.exit and not side.exit.asked else ""
+            odd = side.exit is not None and (side.exit.returncode != 0 or not side.exit.asked)
+            end = f"; {side.exit.text}" if side.exit and odd else ""
             state = f", then {side.runstate}" if side.runstate else ""
             name = side.name.partition("-")[0]
             out.append(f"{name:<12} {side.build.name} ({side.build.spec}){state}{end}")
