@@ -100,7 +100,10 @@ async def _ask(monitor: Monitor, binary: Path) -> Facts:
         parameters=_settable_parameters(schema),
         commands=names["command"],
         events=names["event"],
-        trace_events=frozenset(item["name"] for item in trace_events),
+        # Compiled out is as good as absent: it can't be switched on, so nothing may count it.
+        trace_events=frozenset(
+            item["name"] for item in trace_events if item["state"] != "unavailable"
+        ),
         trace_backends=await _trace_backends(monitor, binary),
         accelerators=sorted(
             item["name"].removesuffix("-accel")

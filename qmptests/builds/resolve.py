@@ -15,7 +15,7 @@ from qmptests.builds.storage import builds_directory, read_json, write_json
 from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
 
 #: Part of the facts' file names: what an older prober noted is not read by a newer one.
-FACTS_FORMAT = 2
+FACTS_FORMAT = 3
 
 
 class Broken(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from qmptests import builds
 from qmptests.errors import InputError
 from qmptests.fixtures.migrating import Migration
 from qmptests.migration import Kill, Observer, Phase, Run
@@ -258,6 +259,25 @@ def test_trace_events_can_be_switched_on_and_awaited_while_it_runs(migration: Mi
     assert watch.seen > 0
     assert "savevm_section_start" in outcome.source.record.trace.enabled
     assert outcome.source.trace.count("savevm_section_start") > 0
+
+
+def test_a_build_knows_only_events_that_can_be_switched_on(migration: Migrate) -> None:
+    """One that is compiled out would never fire: to count it would be a zero without a reason."""
+
+    class Ask(Observer):
+        states: tuple[dict[str, str], ...] = ()
+
+        async def reached(self, phase: Phase, run: Run) -> None:
+            if phase is Phase.READY:
+                answers = await run.source.execute("trace-event-get-state", {"name": "*"})
+                self.states = tuple(answers)
+
+    ask = Ask()
+    known = migration(vm="none").run(ask).source.record.build
+    unavailable = {s["name"] for s in ask.states if s["state"] == "unavailable"}
+    assert unavailable
+    facts = builds.resolve(known.spec).facts
+    assert facts.trace_events == {s["name"] for s in ask.states} - unavailable
 
 
 def test_an_unknown_trace_event_is_refused(migration: Migrate) -> None:
