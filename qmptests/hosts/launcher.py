@@ -94,6 +94,9 @@ class Launcher:
         self.sock = sock
         self.scratch = scratch
         self.pid = os.getpid()
+        self.poll = select.poll()
+        #: Forked and not known to have exec'ed: the end of a pipe on which each reports -> who.
+        self.starting: dict[int, tuple[object, int, int]] = {}
 
     def send(self, message: dict[str, object], fds: tuple[int, ...] = ()) -> None:
         """To the owner; one that is gone is noticed at the next receive."""
@@ -101,7 +104,7 @@ class Launcher:
             socket.send_fds(self.sock, [json.dumps(message).encode()], fds)
 
     def spawn(self, request: dict[str, object], fds: list[int]) -> None:
-        """Fork and exec, and answer once the exec has happened or failed."""
+        """Fork and exec; `settle` answers once the exec has happened or failed."""
         identity = request["spawn"]
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
@@ -121,10 +124,16 @@ class Launcher:
             os._exit(127)
         os.close(write_end)
         pidfd = os.pidfd_open(pid)  # not reaped before we say so: the number can't be reused
+        self.starting[read_end] = (identity, pid, pidfd)
+        self.poll.register(read_end, select.POLLIN)
+
+    def settle(self, read_end: int) -> None:
+        """Answer for a child that has exec'ed (its end of the pipe is closed) or could not."""
+        identity, pid, pidfd = self.starting.pop(read_end)
+        self.poll.unregister(read_end)
         problem = os.read(read_end, 16)
         os.close(read_end)
         if problem:
-            os.waitpid(pid, 0)
             self.send({"failed": identity, "stage": "exec", "errno": int(problem)})
         else:
             self.send({"spawned": identity, "pid": pid}, (pidfd,))
@@ -139,6 +148,9 @@ class Launcher:
                 return False
             if pid == 0:
                 return True
+            # Its start is told before its end; the owner does not know of others, and ignores them.
+            for read_end in [r for r, (_, child, _) in self.starting.items() if child == pid]:
+                self.settle(read_end)
             self.send(
                 {
                     "exited": pid,
@@ -150,11 +162,12 @@ class Launcher:
 
     def serve(self, wakeup: int, owner: int) -> None:
         """Until the owner closes its end or dies."""
-        poll = select.poll()
         for fd in (self.sock.fileno(), wakeup, owner):
-            poll.register(fd, select.POLLIN)
+            self.poll.register(fd, select.POLLIN)
         while True:
-            ready = dict(poll.poll())
+            ready = dict(self.poll.poll())
+            for read_end in self.starting.keys() & ready.keys():
+                self.settle(read_end)
             if wakeup in ready:
                 os.read(wakeup, 512)
                 self.reap()
