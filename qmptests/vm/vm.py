@@ -106,11 +106,16 @@ class VM:
             guest_args=guest_args,
             trace_file=self.files.trace,
         )
-        transcript = Transcript(self.files.qmp)
-        qmp, qmp_child = socket.socketpair()
-        console, console_child = socket.socketpair()
-        try:
+        with contextlib.ExitStack() as undo:
+            transcript = Transcript(self.files.qmp)
+            undo.callback(transcript.close)
+            qmp, qmp_child = socket.socketpair()
+            undo.callback(qmp.close)
+            console, console_child = socket.socketpair()
+            undo.callback(console.close)
             with qmp_child, console_child:
+                self.console = Console(console, self.files.console, self.guest_console)
+                undo.callback(self.console.close)
                 self.process = await self.host.spawn(
                     self.name,
                     self.argv,
@@ -121,15 +126,10 @@ class VM:
                     },
                     output=self.files.stderr,
                 )
-        except BaseException:
-            transcript.close()
-            qmp.close()
-            console.close()
-            raise
+            undo.pop_all()
         self.monitor = Monitor(self.name, transcript, alive=[self.process])
         self.spawned = True
         try:
-            self.console = Console(console, self.files.console, self.guest_console)
             await self.monitor.connect(qmp, timeout=START_S)
         except BaseException:
             qmp.close()
@@ -221,8 +221,7 @@ class VM:
             self.process.signal(signal.SIGKILL)
             raise
         finally:
-            if hasattr(self, "console"):
-                self.console.close()
+            self.console.close()
             await self.monitor.close()
 
     async def _quit(self) -> None:
@@ -239,8 +238,10 @@ class VM:
 
     def problems(self) -> list[str]:
         """Evidence that could not be written, in words."""
+        if not self.spawned:
+            return []
         found = {
-            self.files.qmp: self.monitor.transcript_problem if self.spawned else None,
-            self.files.console: self.console.problem if hasattr(self, "console") else None,
+            self.files.qmp: self.monitor.transcript_problem,
+            self.files.console: self.console.problem,
         }
         return [f"{path.name}: {e.strerror}" for path, e in found.items() if e is not None]
