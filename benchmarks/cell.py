@@ -12,8 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import bare_script, spread
-from qmptests import builds
+from benchmarks import bare_script, pair, spread
 from qmptests.migration import Plan, migrate
 from qmptests.vm import load
 
@@ -21,11 +20,7 @@ from qmptests.vm import load
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=30)
-    parser.add_argument("--source", default="debian:trixie")
-    parser.add_argument("--destination", default="debian:trixie-backports")
-    options = parser.parse_args()
-    source = builds.resolve(options.source, progress=print)
-    destination = builds.resolve(options.destination, progress=print)
+    options, source, destination = pair.parse(parser)
     plans = {vm: Plan(source, destination, load(vm)) for vm in ("none", "dirtier")}
     machine = plans["none"].resolved_machine()
     print(f"{source.name} -> {destination.name}, {machine}, 256 MiB, TCG, unix socket")

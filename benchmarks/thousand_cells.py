@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from qmptests import builds
+from benchmarks import pair
 from qmptests.hosts import local
 from qmptests.migration import Plan, migrate
 from qmptests.vm import load
@@ -53,11 +53,7 @@ def _is_ours(process: Path) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000)
-    parser.add_argument("--source", default="debian:trixie")
-    parser.add_argument("--destination", default="debian:trixie-backports")
-    options = parser.parse_args()
-    source = builds.resolve(options.source, progress=print)
-    destination = builds.resolve(options.destination, progress=print)
+    options, source, destination = pair.parse(parser)
     plan = Plan(source, destination, load("none"))
     scratch = Path(tempfile.mkdtemp(prefix="benchmark-"))
     # A temporary directory of our own: others use the machine's.

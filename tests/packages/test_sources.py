@@ -67,7 +67,7 @@ FOREIGN = [
     "deb http://archive.ubuntu.com/ubuntu noble main universe",
     "deb [signed-by=/k/docker.asc] https://download.docker.com/linux/debian bookworm stable",
     "deb [signed-by=/k/winehq.key] https://dl.winehq.org/wine-builds/debian/ bookworm main",
-    "deb [signed-by=/k/nodesource.gpg] https://deb.nodesource.com/node_20.x nodistro main",
+    "deb [signed-by=/k/nodesource.gpg] https://node.example.com/node_20.x nodistro main",
     "deb [signed-by=/k/m.gpg] https://repo.mongodb.org/apt/debian bookworm/mongodb-org/7.0 main",
     "deb https://packages.microsoft.com/debian/12/prod bookworm main",
     "deb http://apt.postgresql.org/pub/repos/apt bookworm-pgdg main",
