@@ -14,19 +14,17 @@ kind = "dirtier"         # none, dirtier; the other keys are the guest's own
 ```
 """
 
-import re
-import tomllib
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from qmptests import guests
+from qmptests import guests, toml
 from qmptests.errors import InputError
 from qmptests.units import parse_size
+from qmptests.vm import lookup
 
 MIB = 1 << 20
+_PACKAGE = "qmptests.vms"
 
 
 class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,8 +59,7 @@ class Definition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def shipped() -> list[str]:
     """The names of the definitions that come with qmptests."""
-    folder = resources.files("qmptests.vms")
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+    return lookup.names(_PACKAGE)
 
 
 def load(name_or_path: str) -> Definition:
@@ -70,48 +67,14 @@ def load(name_or_path: str) -> Definition:
 
     Raises InputError with the file and line (syntax) or key path (values).
     """
-    if "/" in name_or_path or name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        try:
-            text = path.read_bytes().decode()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise InputError(f"cannot read VM definition {path}: {reason}") from error
-        return parse(text, str(path), path.stem)
-    names = shipped()
-    if name_or_path not in names:
-        raise InputError(
-            f"unknown VM definition '{name_or_path}': there are {', '.join(names)}; "
-            "or give the path of a TOML file"
-        )
-    source = resources.files("qmptests.vms").joinpath(f"{name_or_path}.toml")
-    return parse(source.read_text(), f"{name_or_path}.toml", name_or_path)
+    return parse(*lookup.read(name_or_path, _PACKAGE, "VM definition"))
 
 
 def parse(text: str, where: str, name: str) -> Definition:
     """A definition from TOML text; `where` names it in errors."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at (?:line (\d+), column \d+|end of document)\)$", str(error))
-        line = place[1] if place and place[1] else text.count("\n") + 1
-        what = str(error)[: place.start()].strip() if place else str(error)
-        raise InputError(f"{where}:{line}: not valid TOML: {what}") from error
-    except RecursionError as error:
-        raise InputError(f"{where}: nested too deeply") from error
-    try:
-        definition = msgspec.convert({"name": name, **data}, Definition)
-    except msgspec.ValidationError as error:
-        raise InputError(f"{where}: {_with_key_path(error)}") from error
+    definition = toml.convert(text, where, Definition, name=name)
     _check(definition, where)
     return definition
-
-
-def _with_key_path(error: msgspec.ValidationError) -> str:
-    """msgspec says "Expected `int`, got `str` - at `$.cpus`"; ours begins with the key."""
-    what, _, place = str(error).partition(" - at ")
-    key = place.strip("`").removeprefix("$").removeprefix(".")
-    return f"{key}: {what}" if key else what
 
 
 def _check(definition: Definition, where: str) -> None:
