@@ -12,6 +12,7 @@ import click
 from qmptests import builds
 from qmptests.errors import InputError
 from qmptests.migration.observers import Observer, Phase
+from qmptests.migration.pause import PauseOnFailure
 from qmptests.migration.plan import CANCEL_AT, Plan
 from qmptests.migration.run import Run
 from qmptests.migration.run import migrate as run_migration
@@ -22,6 +23,7 @@ from qmptests.outcome import folder, summary
 from qmptests.outcome.record import Result
 from qmptests.units import format_size
 from qmptests.vm import definition as definitions
+from qmptests.vm import devices
 
 if TYPE_CHECKING:
     from qmptests.outcome import Outcome
@@ -38,6 +40,12 @@ RESULTS = Path("qmptests-results")
     "--machine", default="", help="Machine type (default: the newest that both builds know)."
 )
 @click.option("--vm", default="dirtier", show_default=True, help="VM definition: a name or a TOML.")
+@click.option(
+    "--device",
+    multiple=True,
+    metavar="PROFILE[,KEY=VALUE...]",
+    help="Device profile: a name or a TOML (repeatable).",
+)
 @click.option("--accel", default="tcg", show_default=True, help="Accelerator, as for -accel.")
 @click.option(
     "--capability", multiple=True, metavar="NAME[=off]", help="Migration capability (repeatable)."
@@ -60,6 +68,15 @@ RESULTS = Path("qmptests-results")
 @click.option("--timeout", type=float, default=60.0, show_default=True, help="Seconds an attempt.")
 @click.option("--source-args", default="", help="More QEMU options for the source.")
 @click.option("--destination-args", default="", help="More QEMU options for the destination.")
+@click.option(
+    "--wrapper",
+    default="",
+    metavar="COMMAND",
+    help="Before each QEMU's command line, such as 'gdb --args'; no deadlines then.",
+)
+@click.option(
+    "--pause-on-failure", is_flag=True, help="Leave both QEMUs as they are until Enter is pressed."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -90,11 +107,12 @@ def migrate(**options: Any) -> None:
     say = Progress(quiet=options["quiet"])
     json_file = options["json_file"] or ""
     if json_file not in {"", "-"}:
-        _check_writable(Path(json_file))
+        check_writable(Path(json_file))
     plan = plan_from(options, say)
-    output = options["output"] or _new_folder(plan)
+    output = options["output"] or new_folder(plan.name)
     try:
-        outcome = run_migration(plan, output, [say])
+        observers = [say, PauseOnFailure(say.line)] if plan.pause_on_failure else [say]
+        outcome = run_migration(plan, output, observers)
     finally:
         say.close()
     for line in summary.lines(outcome):
@@ -104,9 +122,9 @@ def migrate(**options: Any) -> None:
     sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.last_phase))
 
 
-def _new_folder(plan: Plan) -> Path:
-    """A folder of this moment and plan; numbered if another one was started in this second."""
-    wanted = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{plan.name}"
+def new_folder(name: str) -> Path:
+    """A folder of this moment and name; numbered if another one was started in this second."""
+    wanted = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
     path, number = wanted, 1
     while folder.is_taken(path):
         number += 1
@@ -125,6 +143,7 @@ def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
         destination=destination,
         definition=definitions.load(options["vm"]),
         machine=options["machine"],
+        devices=tuple(devices.load(text) for text in options["device"]),
         accelerator=options["accel"],
         capabilities=dict(parse_capability(c) for c in options["capability"]),
         parameters=dict(parse_assignment(p) for p in options["parameter"]),
@@ -133,17 +152,19 @@ def plan_from(options: dict[str, Any], say: "Progress") -> Plan:
         trace=tuple(options["trace"]),
         expected=Result(options["expect"]),
         timeout_s=options["timeout"],
-        source_args=_words(options, "source_args"),
-        destination_args=_words(options, "destination_args"),
+        source_args=words(options, "source_args"),
+        destination_args=words(options, "destination_args"),
         cancel_at=options["cancel_at"] or "",
         retries=options["retries"],
+        wrapper=words(options, "wrapper"),
+        pause_on_failure=options["pause_on_failure"],
     )
     plan.check()
     return plan
 
 
-def _words(options: dict[str, Any], name: str) -> tuple[str, ...]:
-    """QEMU options as a shell would split them."""
+def words(options: dict[str, Any], name: str) -> tuple[str, ...]:
+    """A command line as a shell would split it."""
     import shlex  # noqa: PLC0415
 
     try:
@@ -176,6 +197,12 @@ class Progress(Observer):
             sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
 
+    def line(self, text: str) -> None:
+        """A line that stays."""
+        self.close()
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
     def close(self) -> None:
         if self._shown:
             sys.stderr.write("\r\x1b[K")
@@ -197,7 +224,7 @@ class Progress(Observer):
         )
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raise InputError for what is known to fail at the end of a migration."""
     place = path if path.exists() else path.parent
     if path.is_dir():

@@ -2,7 +2,15 @@
 
 from qmptests.hosts.local import LocalHost, local
 from qmptests.hosts.process import ExitStatus, Process
-from qmptests.hosts.waiting import ProcessDied, WaitTimeout, Watched, abandon, wait
+from qmptests.hosts.waiting import (
+    ProcessDied,
+    WaitTimeout,
+    Watched,
+    abandon,
+    deadline,
+    wait,
+    without_deadlines,
+)
 
 __all__ = [
     "ExitStatus",
@@ -12,6 +20,8 @@ __all__ = [
     "WaitTimeout",
     "Watched",
     "abandon",
+    "deadline",
     "local",
     "wait",
+    "without_deadlines",
 ]

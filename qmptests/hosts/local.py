@@ -26,7 +26,11 @@ from qmptests.hosts.waiting import wait
 
 #: In the environment of every process that we start: strays are found by it, never by name.
 MARKER = "QMPTESTS_RUN"
-#: Longest temporary directory in which the path of a socket still fits (unix(7): 107 bytes).
+#: The same for one process, and what it starts.
+PROCESS_MARKER = "QMPTESTS_PROCESS"
+#: Bytes in a socket's path (unix(7): 108 with the end mark).
+SUN_PATH = 107
+#: Longest temporary directory in which the path of a socket still fits.
 TMPDIR_BYTES = 62
 #: Seconds for which strays of a dead launcher are hunted.
 STRAYS_S = 10.0
@@ -50,6 +54,8 @@ class LocalHost:
     def __init__(self) -> None:
         self.marker = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.scratch = _temporary_directory() / f"qmptests-{self.marker}"
+        #: Where processes run that are spawned without `cwd`.
+        self.cwd = Path()
         self._socket: socket.socket | None = None
         self._popen: subprocess.Popen[bytes] | None = None
         self._stderr = -1
@@ -82,6 +88,7 @@ class LocalHost:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
+                self.cwd = Path("/proc/self/cwd").readlink()
                 self._stderr = os.memfd_create("launcher-stderr", os.MFD_CLOEXEC)
                 self._popen = subprocess.Popen(
                     [
@@ -138,7 +145,7 @@ class LocalHost:
             request = {
                 "spawn": identity,
                 "argv": list(argv),
-                "env": {**os.environ, **(env or {}), MARKER: self.marker},
+                "env": {**os.environ, **(env or {}), **self._markers(identity)},
                 "cwd": str(cwd) if cwd else "",
                 "fds": list(table),
             }
@@ -153,6 +160,30 @@ class LocalHost:
                 ) from error
             finally:
                 self._pending.pop(identity, None)
+
+    def _markers(self, identity: int) -> dict[str, str]:
+        return {MARKER: self.marker, PROCESS_MARKER: f"{self.marker}-{identity}"}
+
+    def kill_with_descendants(self, process: Process) -> None:
+        """SIGKILL a process and all that it started and that still has its environment.
+
+        Others, and those that are being forked meanwhile, are killed when the host closes.
+        """
+        process.signal(signal.SIGKILL)
+        kill_strays(f"{self.marker}-{process.identity}", PROCESS_MARKER)
+
+    def new_socket_path(self) -> Path:
+        """A path for a UNIX socket in the scratch directory: results folders are too long.
+
+        Raises EnvironmentFailure if even this is.
+        """
+        path = self.scratch / f"{os.urandom(4).hex()}.sock"
+        if len(os.fsencode(path)) > SUN_PATH:
+            raise EnvironmentFailure(
+                f"{path} is too long for a UNIX socket ({SUN_PATH} bytes at most): set "
+                "TMPDIR to a shorter directory"
+            )
+        return path
 
     async def _send(self, data: bytes, fds: list[int]) -> None:
         while True:
@@ -211,7 +242,9 @@ class LocalHost:
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 os.close(pidfd)
             else:
-                process = Process(pending.name, pending.argv, pid, pidfd, pending.output)
+                process = Process(
+                    *(pending.name, pending.argv, pid, pidfd, pending.output, message["spawned"])
+                )
                 self._processes[pid] = process
                 pending.answer.set_result(process)
 
@@ -283,12 +316,12 @@ def _temporary_directory() -> Path:
     return Path(next((p for p in short if os.access(p, os.W_OK | os.X_OK)), wanted))
 
 
-def kill_strays(marker: str) -> list[int]:
+def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
     Looks again until it finds none: one may have forked while the list was read.
     """
-    wanted = f"{MARKER}={marker}".encode()
+    wanted = f"{variable}={marker}".encode()
     killed: list[int] = []
     deadline = time.monotonic() + STRAYS_S
     while found := [pid for pid in _with_environment(wanted) if pid != os.getpid()]:
@@ -317,7 +350,7 @@ def remove_stale_scratch() -> None:
 
     A launcher holds a lock (flock(2)) on its directory while it lives.
     """
-    for folder in _temporary_directory().glob("qmptests-*-*[!w]"):
+    for folder in _temporary_directory().glob("qmptests-*-" + "[0-9a-f]" * 12):
         with contextlib.suppress(OSError):
             fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:

@@ -36,13 +36,21 @@ class Process:
     """
 
     def __init__(
-        self, name: str, argv: list[str], pid: int, pidfd: int, output: Path | None = None
+        self,
+        name: str,
+        argv: list[str],
+        pid: int,
+        pidfd: int,
+        output: Path | None = None,
+        identity: int = 0,
     ) -> None:
         self.name = name
         self.argv = argv
         self.pid = pid
         self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
         self.exited.add_done_callback(_retrieved)
+        #: The number that its host gave it.
+        self.identity = identity
         self._pidfd = pidfd
         self._output = output
 

@@ -1,12 +1,38 @@
-"""Every wait has a deadline, watches that all processes are alive, and says what it waited for."""
+"""Every wait has a deadline, watches that all processes are alive, and says what it waited for.
+
+Only a QEMU under a debugger has none: `without_deadlines`.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import contextlib
+from collections.abc import Awaitable, Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 from qmptests.errors import TestedFailure
 
 T = TypeVar("T")
+
+
+_unlimited: ContextVar[bool] = ContextVar("qmptests_unlimited", default=False)
+
+
+@contextlib.contextmanager
+def without_deadlines(off: bool = True) -> Iterator[None]:
+    """In this block, and in tasks that begin in it, what asks `deadline` has no time limit.
+
+    `off=False` switches them on again.
+    """
+    before = _unlimited.set(off)
+    try:
+        yield
+    finally:
+        _unlimited.reset(before)
+
+
+def deadline(timeout: float | None) -> float | None:
+    """The time (seconds) that a tested process has for something; None: as long as it takes."""
+    return None if _unlimited.get() else timeout
 
 
 class Watched(Protocol):

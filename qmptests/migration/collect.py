@@ -15,6 +15,7 @@ import msgspec
 from qmptests.builds import Build
 from qmptests.guests import Guest
 from qmptests.migration import reproduce
+from qmptests.migration.plan import Plan
 from qmptests.outcome.record import (
     AttemptRecord,
     BuildRecord,
@@ -42,31 +43,17 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     """The record of a run whose processes are gone; writes `reproduce.sh` beside it."""
     plan = run.plan
     record = OutcomeRecord(
-        qmptests=_own_version(),
+        qmptests=own_version(),
         name=plan.name,
+        cell=plan.cell,
         created=created,
         host=host_record(),
-        plan=PlanRecord(
-            machine=run.machine,
-            accelerator=plan.accelerator,
-            definition=msgspec.to_builtins(plan.definition),
-            capabilities=dict(plan.capabilities),
-            parameters=dict(plan.parameters),
-            transport=plan.transport,
-            address_form="channels" if plan.channels else "uri",
-            trace=list(plan.patterns),
-            expected=plan.expected,
-            timeout_s=plan.timeout_s,
-            destination_machine=plan.destination_machine,
-            source_args=list(plan.source_args),
-            destination_args=list(plan.destination_args),
-            cancel_at=plan.cancel_at,
-            retries=plan.retries,
-        ),
+        plan=plan_record(plan, run.machine),
         source=side(run, run.source),
         destinations=[side(run, vm) for vm in run.destinations],
         attempts=run.attempts,
         memory=run.memory,
+        source_ran_on=run.source_ran_on,
         phases=run.phases,
         result=result,
         error=error,
@@ -79,10 +66,41 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     except OSError as problem:
         record.evidence_problems.append(f"reproduce.sh: {problem.strerror}")
     with contextlib.suppress(OSError):
-        record.evidence = {
-            path.name: path.name for path in sorted(run.folder.iterdir()) if path.is_file()
-        }
+        record.evidence = files(run.folder)
     return record
+
+
+def plan_record(plan: Plan, machine: str) -> PlanRecord:
+    """The plan, with its machine type resolved."""
+    return PlanRecord(
+        machine=machine,
+        accelerator=plan.accelerator,
+        definition=msgspec.to_builtins(plan.definition),
+        capabilities=dict(plan.capabilities),
+        parameters=dict(plan.parameters),
+        transport=plan.transport,
+        address_form="channels" if plan.channels else "uri",
+        trace=list(plan.patterns),
+        expected=plan.expected,
+        timeout_s=plan.timeout_s,
+        devices=list(msgspec.to_builtins(plan.devices)),
+        destination_machine=plan.destination_machine,
+        destination_definition=msgspec.to_builtins(plan.destination_definition),
+        destination_devices=None
+        if plan.destination_devices is None
+        else list(msgspec.to_builtins(plan.destination_devices)),
+        source_args=list(plan.source_args),
+        destination_args=list(plan.destination_args),
+        cancel_at=plan.cancel_at,
+        retries=plan.retries,
+        wrapper=list(plan.wrapper),
+        pause_on_failure=plan.pause_on_failure,
+    )
+
+
+def files(folder: Path) -> dict[str, str]:
+    """What there is of evidence in a folder."""
+    return {path.name: path.name for path in sorted(folder.iterdir()) if path.is_file()}
 
 
 def side(run: "Run", vm: VM) -> SideRecord:
@@ -107,6 +125,8 @@ def side(run: "Run", vm: VM) -> SideRecord:
             cpu_s=status.cpu_s,
             max_rss_kib=status.max_rss_kib,
             asked=vm.asked_to_quit,
+            core_dumped=status.core_dumped,
+            core=run.cores.get(vm.name, ""),
         ),
         trace=trace_record(vm, run.plan.patterns),
         guest=GuestRecord(
@@ -201,7 +221,8 @@ def _mapped(path: Path) -> mmap.mmap:
 
 
 @functools.cache
-def _own_version() -> str:
+def own_version() -> str:
+    """The version of qmptests that is running."""
     return metadata.version("qmptests")
 
 

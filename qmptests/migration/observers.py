@@ -3,6 +3,8 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from qmptests.outcome.record import Result
+
 if TYPE_CHECKING:
     from qmptests.migration.run import Run
 
@@ -34,6 +36,9 @@ class Observer:
     async def progress(self, status: dict[str, Any], run: "Run") -> None:
         """The source's `query-migrate` while the migration runs."""
 
+    async def judged(self, result: Result, error: str, run: "Run") -> None:
+        """The result is known, and nothing was stopped yet; not called after an interrupt."""
+
 
 class Kill(Observer):
     """Fault: SIGKILL one side's QEMU when a phase is reached."""
@@ -46,4 +51,4 @@ class Kill(Observer):
         """Kill the side, if this is the phase."""
         if phase is self.phase:
             vm = run.source if self.side == "source" else run.destination
-            await vm.process.kill()
+            await vm.kill()

@@ -1,6 +1,7 @@
 """One migration that is to be done."""
 
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -10,8 +11,9 @@ from qmptests.errors import InputError
 from qmptests.migration import settings, transport
 from qmptests.outcome.record import Result
 from qmptests.trace import LOW_VOLUME, LOW_VOLUME_VFIO
-from qmptests.vm import dialect, tracing
+from qmptests.vm import devices, dialect, tracing
 from qmptests.vm.definition import Definition
+from qmptests.vm.devices import DeviceProfile
 
 #: QEMU's states in which a cancel can be asked for, in the order in which they come.
 CANCEL_AT = ("active", "pre-switchover")
@@ -22,16 +24,21 @@ class Plan:
     """What to migrate, from where to where, how, and what is expected to come of it.
 
     `machine`: a full machine type, or "" for the newest of the definition's family that both
-    builds know; `destination_machine`: another one there, to see it refused. `trace`: patterns of
-    more trace events than the low-volume set that is always on, for both sides. `cancel_at`: the
-    state in which `migrate_cancel` is sent; then `retries` more attempts follow, each to a new
-    destination. `timeout_s`: for each attempt, from `migrate` to its end.
+    builds know. `destination_machine`, `destination_definition` and `destination_devices`: others
+    there, to see them refused; the destination may lack that machine type, and then `machine` too.
+    `devices`: what both sides get besides. `trace`: patterns of more trace events than the
+    low-volume set that is always on, for both sides. `cancel_at`: the state in which
+    `migrate_cancel` is sent; then `retries` more attempts follow, each to a new destination.
+    `timeout_s`: for each attempt, from `migrate` to its end. `wrapper`: words before each QEMU's
+    command line (a debugger), in which `{side}` becomes its name; there are no deadlines then.
+    `pause_on_failure`: each QEMU has a QMP socket besides, for `PauseOnFailure`.
     """
 
     source: Build
     destination: Build
     definition: Definition
     machine: str = ""
+    devices: tuple[DeviceProfile, ...] = ()
     accelerator: str = "tcg"
     capabilities: Mapping[str, bool] = field(default_factory=dict)
     parameters: Mapping[str, settings.Value] = field(default_factory=dict)
@@ -43,17 +50,25 @@ class Plan:
     source_args: tuple[str, ...] = ()
     destination_args: tuple[str, ...] = ()
     destination_machine: str = ""
+    destination_definition: Definition | None = None
+    destination_devices: tuple[DeviceProfile, ...] | None = None
     cancel_at: str = ""
     retries: int = 0
+    cell: str = ""
+    wrapper: tuple[str, ...] = ()
+    pause_on_failure: bool = False
 
     @property
     def name(self) -> str:
-        """A folder name made of names: builds, machine and VM."""
+        """A folder name made of names: the cell's id, or builds, machine and VM."""
+        if self.cell:
+            return self.cell
         parts = (
             f"s{self.source.name}",
             f"d{self.destination.name}",
             f"m.{self.resolved_machine().removeprefix('pc-')}",
             f"v.{self.definition.name or 'vm'}",
+            *(f"x.{profile.name}" for profile in self.devices),
         )
         return re.sub(r"[^A-Za-z0-9._+-]", "_", "-".join(parts))
 
@@ -62,6 +77,7 @@ class Plan:
         """The trace events to switch on: the low-volume set, and what was asked for."""
         options = (*self.definition.devices, *self.definition.args)
         options += (*self.source_args, *self.destination_args)
+        options += tuple(option for profile in self.devices for option in profile.devices)
         vfio = LOW_VOLUME_VFIO if any(o.startswith("vfio") for o in options) else ()
         return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *self.trace)))
 
@@ -70,9 +86,19 @@ class Plan:
         wanted = self.machine or self.definition.machine
         if wanted in {"q35", "pc"}:
             return builds.newest_common_machine(self.source, self.destination, wanted)
-        for build in (self.source, self.destination):
-            build.facts.resolve_machine(wanted)
+        self.source.facts.resolve_machine(wanted)
+        if not self.destination_machine:
+            self.destination.facts.resolve_machine(wanted)
         return wanted
+
+    def definition_of(self, *, source: bool) -> Definition:
+        """The VM on that side."""
+        return self.definition if source else self.destination_definition or self.definition
+
+    def devices_of(self, *, source: bool) -> tuple[DeviceProfile, ...]:
+        """The device profiles on that side."""
+        other = None if source else self.destination_devices
+        return self.devices if other is None else other
 
     def check(self) -> None:
         """Raise InputError for anything that is known to be impossible, before anything starts."""
@@ -89,6 +115,8 @@ class Plan:
             raise InputError(
                 "cancelling at pre-switchover needs capability pause-before-switchover"
             )
+        if self.wrapper and shutil.which(self.wrapper[0]) is None:
+            raise InputError(f"the wrapper '{self.wrapper[0]}' is not a program that can be run")
         if not self.timeout_s > 0:  # nor is "nan" a time
             raise InputError(f"a deadline of {self.timeout_s:g} s has passed already")
         for pattern in self.trace:
@@ -114,5 +142,6 @@ class Plan:
                 )
             capabilities = settings.capabilities_for(self.capabilities, source=is_source)
             settings.check(build, side, "capability", capabilities, facts.capabilities)
+            devices.check(build, side, self.devices_of(source=is_source))
             parameters = settings.parameters_for(self.parameters, source=is_source)
             settings.check(build, side, "parameter", parameters, facts.parameters)

@@ -5,11 +5,14 @@ the original run, by necessity: the monitors and consoles are sockets and files 
 directory, and a stream over `fd` becomes one over a UNIX socket.
 """
 
-import json
+import shlex
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from qmptests.outcome.record import OutcomeRecord, SideRecord
+from qmptests.vm.command import USER_MONITOR
 
 _HEADER = """\
 #!/bin/sh
@@ -17,7 +20,7 @@ _HEADER = """\
 # result then: {result} (expected: {expected}){error}
 # source:      {source}
 # destination: {destination}
-# Needs the same two QEMU builds in the same places, and python3.
+{wrapper}# Needs the same two QEMU builds in the same places, and python3.
 # The logs go to the directory that is printed at the end. Exit status 0: completed, 1: not.
 exec python3 - "$(cd "$(dirname "$0")" && pwd)" <<'END_OF_SCRIPT'
 """
@@ -132,15 +135,18 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
         "commands": [_portable(c) for c in commands if c["execute"] != "getfd"],
         "wait_for_guest": record.source.guest.ready and record.source.guest.counter is not None,
     }
+    readable = msgspec.json.format(msgspec.json.encode(plan), indent=1)
+    wrapper = record.plan.wrapper
     text = _HEADER.format(
         version=record.qmptests,
         name=record.name,
         result=record.result,
         expected=record.plan.expected,
         error=f": {record.error}".replace("\n", " ") if record.error else "",
+        wrapper=f"# both ran under, and do not here: {shlex.join(wrapper)}\n" if wrapper else "",
         source=record.source.build.version_text,
         destination=destination.build.version_text,
-    ) + _SCRIPT.format(plan=json.dumps(plan, indent=1), timeout=record.plan.timeout_s + 60)
+    ) + _SCRIPT.format(plan=readable.decode(), timeout=record.plan.timeout_s + 60)
     path = folder / "reproduce.sh"
     path.write_text(text)
     path.chmod(0o755)
@@ -149,11 +155,13 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
 def _argv(side: SideRecord, final: Path) -> list[str]:
     """The command line with its two inherited sockets and its log replaced."""
     out = []
+    name = side.name.partition("-")[0]
     for arg in side.argv:
         if arg.startswith("socket,id=qmp,"):
             out.append("socket,id=qmp,fd=@QMP@")
+        elif arg.startswith(f"socket,id={USER_MONITOR},"):
+            out.append(f"socket,id={USER_MONITOR},path=@DIR@/{name}.sock,server=on,wait=off")
         elif arg.startswith("socket,id=console,"):
-            name = side.name.partition("-")[0]
             out.append(f"file,id=console,path=@DIR@/{name}.console.log")
         elif arg.endswith(".trace.log"):
             out.append(f"@DIR@/{side.name}.trace.log")

@@ -11,7 +11,7 @@ from qmptests import eventloop, hosts
 from qmptests.builds import Build
 from qmptests.errors import TestedFailure
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
-from qmptests.migration import collect, settings, transport, verdict
+from qmptests.migration import aftermath, collect, remains, settings, transport, verdict
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
 from qmptests.outcome import folder
@@ -23,7 +23,7 @@ from qmptests.outcome.record import (
     PhaseRecord,
     Result,
 )
-from qmptests.vm import tracing
+from qmptests.vm import terminal, tracing
 from qmptests.vm.command import Options
 from qmptests.vm.vm import VM
 
@@ -65,10 +65,13 @@ class Run:
         self.phases: list[PhaseRecord] = []
         self.attempts: list[AttemptRecord] = []
         self.memory: MemoryRecord | None = None
+        self.source_ran_on: bool | None = None
         self.source: VM
         self.destinations: list[VM] = []
         self.runstates: dict[str, str] = {}
         self.migration_info: dict[str, dict[str, Any]] = {}
+        #: What became of the core dumps of those that crashed.
+        self.cores: dict[str, str] = {}
         self._observers = list(observers)
         self.machine = plan.resolved_machine()
         self._guest = plan.definition.make_guest()
@@ -94,25 +97,49 @@ class Run:
         host = hosts.local()
         self.folder = self.evidence = folder.begin(self.output)
         self.source = self._vm("source", host, self.plan.source, self.plan.source_args)
-        failure: BaseException | None = None
-        result, error = Result.INTERRUPTED, ""
-        try:
-            result, error = await self._attempts()
-        except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again below
-            failure = problem
-            result, error = verdict.of_error(problem, self.phase), _line(problem)
-        ending = asyncio.ensure_future(self._end(created, result, error, failure))
-        try:
-            record, final = await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            # An interrupt that comes now is too late to save time: it would only lose evidence.
-            await asyncio.wait({ending})
-            ending.exception()
-            raise
+        debugged = bool(self.plan.wrapper)
+        with terminal.restored(debugged):
+            with hosts.without_deadlines(debugged):
+                result, error, failure = await self._go()
+            interrupted = isinstance(failure, asyncio.CancelledError)
+            with hosts.without_deadlines(debugged and not interrupted):
+                ending = asyncio.ensure_future(self._end(created, result, error, failure))
+            try:
+                record, final = await asyncio.shield(ending)
+            except asyncio.CancelledError:
+                # An interrupt that comes now would only lose evidence; a debugger is ended.
+                for vm in self.vms if debugged else ():
+                    vm.kill_at_once()
+                await asyncio.wait({ending})
+                ending.exception()
+                raise
         if failure is not None and not isinstance(failure, TestedFailure):
             failure.add_note(f"evidence: {final}")
             raise failure
         return Outcome(record, final)
+
+    async def _go(self) -> tuple[Result, str, BaseException | None]:
+        """Up to the teardown: the result, its reason, and the error that it came from."""
+        failure: BaseException | None = None
+        result, error = Result.INTERRUPTED, ""
+        try:
+            result, error = await self._attempts()
+        except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again in `go`
+            failure = problem
+            result, error = verdict.of_error(problem, self.phase), _line(problem)
+        if result is Result.INTERRUPTED:
+            return result, error, failure
+        try:
+            self.source_ran_on = await aftermath.source_ran_on(self, result)
+            judged = verdict.of_remains(result, error, remains.so_far(self))
+            for observer in self._observers:
+                await observer.judged(*judged, self)
+        except asyncio.CancelledError as interrupt:
+            failure = interrupt  # but the result was there before
+        except Exception as problem:  # noqa: BLE001 - as above
+            failure = problem
+            result, error = verdict.of_error(problem, self.phase), _line(problem)
+        return result, error, failure
 
     async def _end(
         self, created: float, result: Result, error: str, failure: BaseException | None
@@ -123,9 +150,12 @@ class Run:
         try:
             await self._reached(Phase.STOPPED)
         finally:
+            left = remains.collected(self, created)
+            result, error = verdict.of_remains(result, error, left)
             record = collect.outcome(self, created, result, error)
             record.last_phase = failed_in or ""
-            record.error_tail = getattr(failure, "tail", [])
+            reports = [side.report.lines for side in left if side.report]
+            record.error_tail = reports[0] if reports else getattr(failure, "tail", [])
             self.evidence = folder.finish(self.folder, record)
         return record, self.evidence
 
@@ -165,9 +195,15 @@ class Run:
             accelerator=self.plan.accelerator,
             incoming=name != "source",
             trace=list(tracing.resolve(build, self.plan.patterns).matched),
+            devices=self.plan.devices_of(source=name == "source"),
             extra=list(extra),
+            monitor_socket=str(host.new_socket_path()) if self.plan.pause_on_failure else "",
         )
-        return VM(name, host, build, self.plan.definition, options, self._guest, self.folder)
+        definition = self.plan.definition_of(source=name == "source")
+        return VM(
+            *(name, host, build, definition, options, self._guest, self.folder),
+            wrapper=self.plan.wrapper,
+        )
 
     async def _start(self, *vms: VM) -> None:
         """Start them side by side; the first error is raised once all have started or failed."""
@@ -267,7 +303,7 @@ class Run:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not aim.done():
                 # The source notices by itself; if it doesn't, that is the finding.
-                done, _ = await asyncio.wait({aim}, timeout=NOTICE_S)
+                done, _ = await asyncio.wait({aim}, timeout=hosts.deadline(NOTICE_S))
                 if not done:
                     raise ProcessDied(
                         destination.name,

@@ -1,10 +1,13 @@
 """What became of a migration: decided here and nowhere else. Pure."""
 
+import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qmptests.errors import EnvironmentFailure, TestedFailure
-from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.hosts import ExitStatus, ProcessDied, WaitTimeout
 from qmptests.migration.observers import Phase
+from qmptests.migration.sanitizers import Report
 from qmptests.outcome.record import Result
 from qmptests.qmp import CommandError
 
@@ -84,6 +87,66 @@ def of_error(error: BaseException, phase: Phase | None) -> Result:
     if isinstance(error, WaitTimeout):
         return Result.TIMED_OUT
     return Result.NOT_RUNNING
+
+
+#: A process that one of these ends has crashed: nobody sends them to stop it (signal(7)).
+CRASHES = frozenset(
+    {
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What one QEMU left behind. `exit` is None while it lives.
+
+    `report`: a sanitizer's first report in its standard error. `core`: what became of its
+    core dump, in words. `wrapped`: its process was a debugger or a shell, which reports a death by
+    signal as an exit status above 128.
+    """
+
+    name: str
+    exit: ExitStatus | None
+    report: Report | None = None
+    core: str = ""
+    wrapped: bool = False
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it died of a fault of its own."""
+        if self.exit is None:
+            return False
+        number = -self.exit.returncode
+        if self.wrapped and self.exit.returncode > SHELL_SIGNAL:
+            number = self.exit.returncode - SHELL_SIGNAL
+        return self.exit.core_dumped or number in CRASHES
+
+
+#: What a shell adds to a signal's number for an exit status.
+SHELL_SIGNAL = 128
+
+
+def of_remains(result: Result, error: str, remains: Sequence[Remains]) -> tuple[Result, str]:
+    """The result and reason with the processes' ends: a crash outweighs what was seen before.
+
+    Also one during teardown, when the migration itself had completed.
+    """
+    reports = [f"{side.name}: {side.report.title}" for side in remains if side.report]
+    crashed = [side for side in remains if side.crashed]
+    if not reports and not crashed:
+        return result, error
+    words = [*reports, *(f"{side.name} {side.exit}" for side in crashed)]
+    words = [text for text in words if not error.startswith(text)]
+    words += [error, *dict.fromkeys(side.core for side in crashed)]
+    found = Result.SANITIZER_REPORT if reports else Result.CRASHED
+    return found, "; ".join(text for text in words if text)
 
 
 def exit_code(result: Result, expected: Result, phase: str) -> int:

@@ -41,6 +41,12 @@ def begin(final: Path) -> Path:
     return partial
 
 
+def resume(final: Path) -> Path:
+    """The folder that a dead process began for `final`, or a new one; raises as `begin` does."""
+    partial = _partial(final)
+    return partial if partial.is_dir() and not os.path.lexists(final) else begin(final)
+
+
 def finish(partial: Path, outcome: OutcomeRecord) -> Path:
     """Write `outcome.json` and rename the folder into place; returns its final path.
 

@@ -34,6 +34,10 @@ class Result(StrEnum):
     #: A process ended that should have lived.
     SOURCE_DIED = "source-died"
     DESTINATION_DIED = "destination-died"
+    #: A sanitizer reported an error, on whichever side and at whatever time.
+    SANITIZER_REPORT = "sanitizer-report"
+    #: A process died of a fault of its own (SIGSEGV, SIGABRT, ...), teardown included.
+    CRASHED = "crashed"
     #: The deadline passed.
     TIMED_OUT = "timed-out"
     #: Completed, says QEMU, but: both guests run, none runs, or memory is not what was written.
@@ -41,6 +45,8 @@ class Result(StrEnum):
     NOT_RUNNING = "not-running"
     MEMORY_WRONG = "memory-wrong"
     GUEST_REBOOTED = "guest-rebooted"
+    #: The process that ran the migration died; written by the one that noticed.
+    LOST = "lost"
     #: Not the thing under test: the machine, or Ctrl-C.
     ENVIRONMENT = "environment"
     INTERRUPTED = "interrupted"
@@ -82,21 +88,31 @@ class PlanRecord(msgspec.Struct, kw_only=True):
     trace: list[str]
     expected: str
     timeout_s: float
+    devices: list[dict[str, Any]] = []
     destination_machine: str = ""
+    destination_definition: dict[str, Any] | None = None
+    destination_devices: list[dict[str, Any]] | None = None
     source_args: list[str] = []
     destination_args: list[str] = []
     cancel_at: str = ""
     retries: int = 0
+    wrapper: list[str] = []
+    pause_on_failure: bool = False
 
 
 class ExitRecord(msgspec.Struct, kw_only=True):
-    """How a QEMU process ended: `returncode` as in subprocess (negative: a signal)."""
+    """How a QEMU process ended: `returncode` as in subprocess (negative: a signal).
+
+    `core`: what became of its core dump, in words; "" if it did not crash.
+    """
 
     returncode: int
     text: str
     cpu_s: float
     max_rss_kib: int
     asked: bool
+    core_dumped: bool = False
+    core: str = ""
 
 
 class EventRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -189,11 +205,17 @@ class PhaseRecord(msgspec.Struct, kw_only=True):
 
 
 class OutcomeRecord(msgspec.Struct, kw_only=True):
-    """All of it. `last_phase`: the last that was reached before the teardown, "" if none."""
+    """All of it. `cell`: the id of the matrix cell that it is, "" if it is none. `last_phase`: the
+    last that was reached before the teardown, "" if none.
+
+    `source_ran_on`: after anything but a completed migration, whether the guest was seen to go on
+    at the source.
+    """
 
     schema: int = SCHEMA
     qmptests: str
     name: str
+    cell: str = ""
     created: float
     host: HostRecord
     plan: PlanRecord
@@ -201,6 +223,7 @@ class OutcomeRecord(msgspec.Struct, kw_only=True):
     destinations: list[SideRecord] = []
     attempts: list[AttemptRecord] = []
     memory: MemoryRecord | None = None
+    source_ran_on: bool | None = None
     phases: list[PhaseRecord] = []
     result: Result
     error: str = ""

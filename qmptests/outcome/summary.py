@@ -35,6 +35,9 @@ def lines(outcome: Outcome) -> list[str]:
         which = f"attempt {number}" if len(record.attempts) > 1 else "QEMU says"
         out.append(f"{which:<12} {', '.join([attempt.status, *figures])}")
     out += _guest_lines(outcome)
+    if record.source_ran_on is not None:
+        ran = "went on" if record.source_ran_on else "did NOT go on"
+        out.append(f"{'guest':<12} {ran} running on the source")
     if record.perturbed:
         out.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
     out += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]

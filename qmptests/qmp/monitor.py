@@ -12,12 +12,12 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate
+from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate, StateError
 from qemu.qmp.message import Message
 from qemu.qmp.qmp_client import BadReplyError
 
 from qmptests.errors import TestedFailure
-from qmptests.hosts import ProcessDied, WaitTimeout, Watched, abandon, wait
+from qmptests.hosts import ProcessDied, WaitTimeout, Watched, abandon, deadline, wait
 from qmptests.qmp.events import Event, EventLog
 from qmptests.qmp.transcript import Transcript
 
@@ -120,7 +120,7 @@ class Monitor:
             raise CommandError(self.name, command, error.error_class, str(error)) from error
         except BadReplyError as error:
             raise MonitorLost(f"{self.name}: {command}: {error.error_message}") from error
-        except ExecInterruptedError as error:
+        except (ExecInterruptedError, StateError) as error:  # StateError: lost just before
             await self._raise_lost(command, error)
 
     async def expect(
@@ -171,7 +171,7 @@ class Monitor:
             await wait(
                 asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED),
                 what=what,
-                timeout=timeout,
+                timeout=deadline(timeout),
                 alive=self.alive,
             )
             if task.done():

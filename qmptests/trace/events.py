@@ -145,6 +145,9 @@ def select(patterns: Iterable[str], known: Collection[str]) -> list[str]:
 
 def flooding(names: Iterable[str]) -> list[str]:
     """Those of the names that flood, sorted."""
-    return sorted(
-        name for name in set(names) if any(matches(name, pattern) for pattern in FLOODING)
-    )
+    return sorted(filter(_floods, set(names)))
+
+
+@functools.cache
+def _floods(name: str) -> bool:
+    return any(matches(name, pattern) for pattern in FLOODING)

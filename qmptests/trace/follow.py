@@ -7,6 +7,7 @@ that a flood does not hold up the monitors, and nothing is kept but counts and a
 import asyncio
 
 from qmptests.errors import QmptestsError, TestedFailure
+from qmptests.hosts import deadline
 from qmptests.trace import parser
 from qmptests.trace.inotify import FileWatch
 from qmptests.trace.log import TraceLog
@@ -123,7 +124,7 @@ class TraceFollower:
         self.log.require(waiter.name)
         self._waiters.append(waiter)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(deadline(timeout)):
                 await self._offer_history(waiter)
                 if waiter.result is None:
                     self._follow()

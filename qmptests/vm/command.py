@@ -7,10 +7,13 @@ import msgspec
 
 from qmptests.vm import dialect
 from qmptests.vm.definition import Definition
+from qmptests.vm.devices import DeviceProfile
 
 #: The descriptors that every VM inherits.
 QMP_FD = 3
 CONSOLE_FD = 4
+#: The character device of the monitor that a person may use.
+USER_MONITOR = "user"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -21,7 +24,10 @@ class Options(msgspec.Struct, frozen=True):
     incoming: bool = False
     paused: bool = False
     trace: list[str] = []
+    devices: tuple[DeviceProfile, ...] = ()
     extra: list[str] = []
+    #: Path of a UNIX socket for a second monitor, for a person; "": none.
+    monitor_socket: str = ""
 
 
 def command_line(
@@ -49,13 +55,20 @@ def command_line(
         argv += ["-cpu", definition.cpu]
     argv += ["-chardev", f"socket,id=qmp,fd={QMP_FD}"]
     argv += dialect.monitor_args(version, "qmp")
+    if options.monitor_socket:
+        path = options.monitor_socket.replace(",", ",,")  # as QEMU's option parser wants it
+        argv += ["-chardev", f"socket,id={USER_MONITOR},path={path},server=on,wait=off"]
+        argv += dialect.monitor_args(version, USER_MONITOR)
     argv += ["-chardev", f"socket,id=console,fd={CONSOLE_FD}", "-serial", "chardev:console"]
     argv += ["-msg", "timestamp=on", "-D", str(trace_file)]
     for pattern in options.trace:
         argv += ["-trace", pattern]
     for device in definition.devices:
         argv += ["-device", device]
-    argv += [*definition.args, *guest_args]
+    argv += definition.args
+    for number, profile in enumerate(options.devices):
+        argv += profile.arguments(number)
+    argv += guest_args
     if options.incoming:
         argv += ["-incoming", "defer"]
     if options.paused:

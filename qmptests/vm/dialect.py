@@ -35,5 +35,5 @@ def has(version: Version, feature: Feature) -> bool:
 def monitor_args(version: Version, chardev: str) -> list[str]:
     """A QMP monitor on a character device."""
     if has(version, Feature.MONITOR_OBJECT):
-        return ["-object", f"monitor-qmp,id=monitor0,chardev={chardev}"]
+        return ["-object", f"monitor-qmp,id=monitor-{chardev},chardev={chardev}"]
     return ["-mon", f"chardev={chardev},mode=control"]

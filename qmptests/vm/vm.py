@@ -15,10 +15,10 @@ from typing import Any
 from qmptests.builds import Build
 from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
 from qmptests.guests import Guest, MemoryRange
-from qmptests.hosts import LocalHost, Process, wait
+from qmptests.hosts import LocalHost, Process, deadline, wait
 from qmptests.qmp import Monitor, Transcript
 from qmptests.trace import TraceFollower, TraceLog
-from qmptests.vm import command, tracing
+from qmptests.vm import command, terminal, tracing
 from qmptests.vm.console import Console
 from qmptests.vm.definition import Definition
 
@@ -57,6 +57,7 @@ class VM:
     """A QEMU process. Methods run on the event loop; `start` first, `stop` always.
 
     `trace` can be awaited while it runs: `await vm.trace.wait_for("migrate_set_state", ...)`.
+    `wrapper`: words before QEMU's command line (a debugger); `process` is theirs then.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class VM:
         options: command.Options,
         guest: Guest,
         folder: Path,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.host = host
@@ -76,6 +78,7 @@ class VM:
         self.options = options
         self.guest = guest
         self.files = Files(folder, name)
+        self.wrapper = [word.replace("{side}", name) for word in wrapper]
         self.argv: list[str] = []
         self.process: Process
         self.monitor: Monitor
@@ -113,14 +116,15 @@ class VM:
             undo.callback(qmp.close)
             console, console_child = socket.socketpair()
             undo.callback(console.close)
-            with qmp_child, console_child:
+            with qmp_child, console_child, terminal.lent(bool(self.wrapper)) as standard:
                 self.console = Console(console, self.files.console, self.guest_console)
                 undo.callback(self.console.close)
                 self.process = await self.host.spawn(
                     self.name,
-                    self.argv,
+                    [*self.wrapper, *self.argv],
                     env=self.build.env,
                     fds={
+                        **standard,
                         command.QMP_FD: qmp_child.fileno(),
                         command.CONSOLE_FD: console_child.fileno(),
                     },
@@ -154,7 +158,7 @@ class VM:
         await wait(
             self.console.until(lambda: self.guest_console.ready),
             what=f"the guest of {self.name} to say that it is ready",
-            timeout=timeout,
+            timeout=deadline(timeout),
             alive=[self.process],
         )
 
@@ -163,7 +167,7 @@ class VM:
         await wait(
             self.console.until(lambda: (self.guest_console.counter or 0) > counter),
             what=f"the guest's counter to go beyond {counter} on {self.name}",
-            timeout=timeout,
+            timeout=deadline(timeout),
             alive=[self.process],
         )
 
@@ -218,9 +222,13 @@ class VM:
                 with contextlib.suppress(EnvironmentFailure):  # the launcher is dead, and so is it
                     await self._quit()
         except asyncio.CancelledError:
-            self.process.signal(signal.SIGKILL)
+            self.kill_at_once()
             raise
         finally:
+            if self.wrapper:  # its own end says nothing of QEMU's
+                self.kill_at_once()
+            if self.options.monitor_socket:
+                Path(self.options.monitor_socket).unlink(missing_ok=True)
             self.console.close()
             await self.monitor.close()
 
@@ -232,9 +240,21 @@ class VM:
                 await wait(
                     asyncio.shield(self.process.exited),
                     what=f"{self.name} to quit",
-                    timeout=QUIT_S,
+                    timeout=deadline(QUIT_S),
                 )
+        await self.kill()
+
+    async def kill(self) -> None:
+        """SIGKILL, for a wrapper together with what it started; returns when it is reaped."""
+        self.kill_at_once()
         await self.process.kill()
+
+    def kill_at_once(self) -> None:
+        """The same, without waiting for the end."""
+        if self.wrapper:
+            self.host.kill_with_descendants(self.process)
+        else:
+            self.process.signal(signal.SIGKILL)
 
     def problems(self) -> list[str]:
         """Evidence that could not be written, in words."""

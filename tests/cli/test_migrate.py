@@ -84,6 +84,8 @@ def test_a_value_that_qemu_refuses_is_status_2(tmp_path: Path) -> None:
         (["--capability", "teleport"], "has no migration capability 'teleport'"),
         (["--parameter", "x"], "'x' is not NAME=VALUE"),
         (["--accel", "warp"], "has no accelerator 'warp'"),
+        (["--wrapper", "no-gdb --args"], "the wrapper 'no-gdb' is not a program"),
+        (["--wrapper", "gdb 'x"], '--wrapper "gdb \'x": No closing quotation'),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(tmp_path: Path, args: list[str], line: str) -> None:

@@ -125,6 +125,7 @@ def test_a_qemu_that_fails_as_a_vm(
     reasons = [line for line in ended.out.splitlines() if line.startswith("because")]
     assert len(reasons) == 1, ended
     assert reasons[0].removeprefix("because").strip().startswith(says), ended
-    assert "result       start-failed" in ended.out
+    result = "crashed" if text is CRASH else "start-failed"
+    assert f"result       {result}" in ended.out
     assert (command.folder / "out" / "outcome.json").exists()
     assert ended.seconds < 6, ended

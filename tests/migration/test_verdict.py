@@ -5,9 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.errors import EnvironmentFailure
-from qmptests.hosts import ProcessDied, WaitTimeout
+from qmptests.hosts import ExitStatus, ProcessDied, WaitTimeout
 from qmptests.migration import Phase
-from qmptests.migration.verdict import Observed, exit_code, of_end, of_error
+from qmptests.migration.sanitizers import Report
+from qmptests.migration.verdict import (
+    Observed,
+    Remains,
+    exit_code,
+    of_end,
+    of_error,
+    of_remains,
+)
 from qmptests.outcome import Result
 from qmptests.qmp import CommandError
 
@@ -84,6 +92,54 @@ def test_an_exception_has_a_result(
     error: BaseException, phase: Phase | None, result: Result
 ) -> None:
     assert of_error(error, phase) is result
+
+
+SEGV, KILLED, CORE = ExitStatus(-11), ExitStatus(-9), ExitStatus(-3, core_dumped=True)
+REPORT = Report("AddressSanitizer: stack-overflow", ["..."])
+
+
+@pytest.mark.parametrize(
+    ("end", "wrapped", "crashed"),
+    [
+        (None, False, False),
+        (ExitStatus(0), False, False),
+        (ExitStatus(1), False, False),
+        (KILLED, False, False),
+        (SEGV, False, True),
+        (CORE, False, True),
+        (ExitStatus(139), False, False),
+        (ExitStatus(139), True, True),
+        (ExitStatus(137), True, False),
+    ],
+)
+def test_a_crash_is_a_fault_and_not_just_any_end(
+    end: ExitStatus | None, wrapped: bool, crashed: bool
+) -> None:
+    assert Remains("source", end, wrapped=wrapped).crashed is crashed
+
+
+@given(st.sampled_from(Result), st.sampled_from(["", "because"]))
+def test_what_is_left_outweighs_the_rest(result: Result, error: str) -> None:
+    good = [Remains("source", ExitStatus(0)), Remains("destination", KILLED)]
+    crashed = Remains("source", SEGV, core="core dump: source.core")
+    reported = Remains("destination", SEGV, report=REPORT)
+    assert of_remains(result, error, good) == (result, error)
+    found, why = of_remains(result, error, [crashed, good[1]])
+    assert found is Result.CRASHED
+    assert why.startswith("source was killed by SIGSEGV")
+    assert error in why
+    assert why.endswith("core dump: source.core")
+    found, why = of_remains(result, error, [crashed, reported])
+    assert found is Result.SANITIZER_REPORT
+    assert why.startswith("destination: AddressSanitizer: stack-overflow; source was killed by")
+
+
+def test_a_reason_that_names_the_crash_is_not_repeated() -> None:
+    error = "source was killed by SIGSEGV while waiting for x"
+    assert of_remains(Result.SOURCE_DIED, error, [Remains("source", SEGV)]) == (
+        Result.CRASHED,
+        error,
+    )
 
 
 def test_exit_status_is_0_only_for_what_was_expected() -> None:

@@ -98,6 +98,28 @@ def test_a_wrong_greeting_is_one_clear_line(garbage: bytes) -> None:
         converse(babble, nothing)
 
 
+def test_a_command_at_the_moment_of_the_loss_is_one_clear_line() -> None:
+    """Whichever step of the connection's end it meets."""
+
+    async def hang_up(
+        now: asyncio.Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await greet_any(reader, writer)
+        await now.wait()
+        writer.close()
+
+    async def late(now: asyncio.Event, steps: int, monitor: Monitor) -> None:
+        now.set()
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await monitor.execute("query-status", timeout=5)
+
+    for steps in range(20):
+        now = asyncio.Event()
+        with pytest.raises(MonitorLost, match=r"^source: the QMP connection [^\n]+$"):
+            converse(functools.partial(hang_up, now), functools.partial(late, now, steps))
+
+
 @pytest.mark.parametrize("garbage", [b"}{\n", b"not json\n", b'{"error": {}}\n'])
 def test_garbage_later_ends_the_command_that_waits(garbage: bytes) -> None:
     async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -23,7 +23,7 @@ def argv(version: dialect.Version, definition: Definition, **options: object) ->
 
 def test_the_monitor_is_asked_for_in_each_versions_way() -> None:
     assert "chardev=qmp,mode=control" in argv(OLD, Definition())
-    assert "monitor-qmp,id=monitor0,chardev=qmp" in argv(NEW, Definition())
+    assert "monitor-qmp,id=monitor-qmp,chardev=qmp" in argv(NEW, Definition())
     assert "-mon" not in argv(NEW, Definition())
 
 

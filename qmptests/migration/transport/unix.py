@@ -1,15 +1,10 @@
 """A UNIX socket in the scratch directory."""
 
-import os
 from pathlib import Path
 from typing import Any
 
-from qmptests.errors import EnvironmentFailure
 from qmptests.migration.transport.address import socket_address
 from qmptests.vm.vm import VM
-
-#: Bytes in a socket's path (unix(7): 108 with the end mark).
-SUN_PATH = 107
 
 
 class UnixTransport:
@@ -21,13 +16,7 @@ class UnixTransport:
         self._path: Path | None = None
 
     async def listen(self, destination: VM, channels: bool) -> dict[str, Any]:
-        # In the scratch directory: results folders are too long.
-        self._path = destination.host.scratch / f"{os.urandom(4).hex()}.sock"
-        if len(os.fsencode(self._path)) > SUN_PATH:
-            raise EnvironmentFailure(
-                f"{self._path} is too long for a UNIX socket ({SUN_PATH} bytes at most): set "
-                "TMPDIR to a shorter directory"
-            )
+        self._path = destination.host.new_socket_path()
         return self._address(channels)
 
     async def connect(self, source: VM, destination: VM, channels: bool) -> dict[str, Any]:  # noqa: ARG002

@@ -1,0 +1,30 @@
+"""The outcome of a migration whose own process died: written by another one, from the plan."""
+
+import time
+from pathlib import Path
+
+from qmptests.migration import collect
+from qmptests.migration.plan import Plan
+from qmptests.outcome import folder
+from qmptests.outcome.record import OutcomeRecord, Result
+
+
+def write(plan: Plan, output: Path) -> Path:
+    """Finish the folder `output` where it was begun, else begin it; returns its path.
+
+    What the dead process had written by then stays as evidence. Raises InputError if there is a
+    finished one, EnvironmentFailure where it can't be written.
+    """
+    partial = folder.resume(output)
+    record = OutcomeRecord(
+        qmptests=collect.own_version(),
+        name=plan.name,
+        cell=plan.cell,
+        created=time.time(),
+        host=collect.host_record(),
+        plan=collect.plan_record(plan, plan.resolved_machine()),
+        result=Result.LOST,
+        error="the process that ran it died",
+        evidence=collect.files(partial),
+    )
+    return folder.finish(partial, record)

@@ -1,0 +1,44 @@
+"""What the QEMUs of a run left behind: sanitizers' reports and core dumps, for the verdict."""
+
+from typing import TYPE_CHECKING
+
+from qmptests.migration import cores, sanitizers
+from qmptests.migration.verdict import Remains
+from qmptests.vm.vm import VM
+
+if TYPE_CHECKING:
+    from qmptests.migration.run import Run
+
+
+def so_far(run: "Run") -> list[Remains]:
+    """Of those that have ended, and what the others have said."""
+    return [
+        Remains(
+            name=vm.name,
+            exit=vm.process.status if vm.spawned else None,
+            report=sanitizers.report_in(vm.files.stderr),
+            core=run.cores.get(vm.name, ""),
+            wrapped=bool(vm.wrapper),
+        )
+        for vm in run.vms
+    ]
+
+
+def collected(run: "Run", since: float) -> list[Remains]:
+    """Of all, each core dump being put into the evidence; `since`: when the run began."""
+    for vm, side in zip(run.vms, so_far(run), strict=True):
+        if side.crashed:
+            run.cores[vm.name] = _core(vm, side, since)
+    return so_far(run)
+
+
+def _core(vm: VM, side: Remains, since: float) -> str:
+    assert side.exit is not None
+    return cores.collect(
+        vm.files.folder,
+        vm.name,
+        pid=None if vm.wrapper else vm.process.pid,
+        dumped=side.exit.core_dumped,
+        cwd=vm.host.cwd,
+        since=since,
+    )
