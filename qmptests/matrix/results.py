@@ -1,0 +1,113 @@
+"""What became of the items of a run: `results.json`, and counts for tables.
+
+The controller makes it from pytest's reports; evidence stays in the folders that it names.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from qmptests.errors import EnvironmentFailure
+from qmptests.matrix import files
+
+SCHEMA = 1
+"""The number of the schema of `results.json`."""
+
+RESULTS = "results.json"
+
+
+class Verdict(StrEnum):
+    """What a run says of one of its items."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    #: It failed exactly as an entry of the known issues says.
+    EXPECTED = "expected"
+    SKIPPED = "skipped"
+    #: The process that ran it died.
+    LOST = "lost"
+    #: Not the thing under test failed, but the machine it ran on, or the test's own preparation.
+    ERROR = "error"
+
+    @property
+    def bad(self) -> bool:
+        """Whether it makes the run fail."""
+        return self in (Verdict.FAILED, Verdict.LOST, Verdict.ERROR)
+
+    @property
+    def ran(self) -> bool:
+        """Whether something was tested."""
+        return self is not Verdict.SKIPPED
+
+
+class ItemResult(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One pytest item. `seconds`: setup, call and teardown. `cell`: its id, if it has one.
+
+    `result`: its migration's (the last that was not as expected, or the last). `because`: the
+    reason in one line. `issue`: the known issue that explains it. `evidence`: folder of that
+    migration, relative to the run folder where it lies in it. `downtime_ms`: QEMU's figure.
+    """
+
+    nodeid: str
+    verdict: Verdict
+    seconds: float
+    cell: str = ""
+    coordinates: dict[str, str] = {}
+    result: str = ""
+    because: str = ""
+    issue: str = ""
+    evidence: str = ""
+    downtime_ms: int | None = None
+    worker: str = ""
+
+
+class RunResults(msgspec.Struct, kw_only=True):
+    """The content of `results.json`.
+
+    `findings`: what fails the run besides its items, a line each (known issues that are stale,
+    a run in which nothing ran). `issues`: reference of each known issue, by its name. `exit`:
+    pytest's exit status. `not_run`: selected cells without an item's verdict, since the run was
+    stopped.
+    """
+
+    schema: int = SCHEMA
+    started: float
+    seconds: float
+    items: list[ItemResult]
+    findings: list[str] = []
+    issues: dict[str, str] = {}
+    not_run: list[str] = []
+    exit: int
+
+
+def count(items: Iterable[ItemResult]) -> Counter[Verdict]:
+    """Verdict -> how many."""
+    return Counter(item.verdict for item in items)
+
+
+def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResult]]:
+    """(source, destination) -> items, in the order in which the pairs first came."""
+    pairs: dict[tuple[str, str], list[ItemResult]] = {}
+    for item in items:
+        if item.cell:
+            pair = (item.coordinates["source"], item.coordinates["destination"])
+            pairs.setdefault(pair, []).append(item)
+    return pairs
+
+
+def write(folder: Path, results: RunResults) -> None:
+    """Write `results.json` in one step; raises EnvironmentFailure."""
+    new = folder / f"{RESULTS}.new"
+    try:
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
+        new.replace(folder / RESULTS)
+    except OSError as error:
+        raise EnvironmentFailure(f"cannot write {folder / RESULTS}: {error.strerror}") from error
+
+
+def read(folder: Path) -> RunResults:
+    """The results of a run; raises InputError."""
+    return files.read(folder / RESULTS, RunResults, SCHEMA, "results")
