@@ -6,8 +6,10 @@ import click
 
 #: Subcommand -> the module and the attribute that holds it.
 _COMMANDS = {
+    "bisect-run": ("qmptests.cli.bisect", "bisect_run"),
     "builds": ("qmptests.cli.builds", "builds"),
     "doctor": ("qmptests.cli.doctor", "doctor"),
+    "matrix": ("qmptests.cli.matrix", "matrix"),
     "migrate": ("qmptests.cli.migrate", "migrate"),
     "trace": ("qmptests.cli.trace", "trace"),
 }

@@ -18,6 +18,9 @@ INTERRUPTED = 130
 #: The same when nobody reads what we print: never 0, since nobody saw the result.
 READER_GONE = 141
 
+#: What ends a `git bisect run`: git takes any status from 1 to 127, but 125, for "bad".
+BISECTION_ENDS = 128
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,7 +39,7 @@ def main() -> None:
         # `kill` and a lab's time limit get the same teardown as Ctrl-C.
         for number in _SIGNALS:
             signal.signal(number, _interrupt)
-        code = _run()
+        code = _run_for_git() if sys.argv[1:2] == ["bisect-run"] else _run()
         _ignore_signals()  # what was to be done is done: too late to interrupt it
     except KeyboardInterrupt:
         pass
@@ -53,6 +56,20 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
 def _ignore_signals() -> None:
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _run_for_git() -> object:
+    """`bisect-run`'s own word, or BISECTION_ENDS: no error, nor a bug of ours, blames a commit."""
+    try:
+        code = _run()
+    except Exception:  # noqa: BLE001 - Python's own status for it is 1
+        import traceback  # noqa: PLC0415
+
+        traceback.print_exc()
+        return BISECTION_ENDS
+    if code in (None, 0, 1, 125):
+        return code
+    return max(code, BISECTION_ENDS) if isinstance(code, int) else BISECTION_ENDS
 
 
 def _run() -> object:
