@@ -59,7 +59,18 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def become(request: dict[str, object], fds: list[int], launcher_pid: int, report: int) -> None:
+class Command:
+    """What a child becomes: made before the fork, after which each page that is touched costs."""
+
+    def __init__(self, request: dict[str, object]) -> None:
+        self.argv = [os.fsencode(str(a)) for a in request["argv"]]  # type: ignore[attr-defined]
+        environment: dict[str, str] = request["env"]  # type: ignore[assignment]
+        self.env = {os.fsencode(k): os.fsencode(v) for k, v in environment.items()}
+        self.cwd = str(request["cwd"])
+        self.targets = [int(n) for n in request["fds"]]  # type: ignore[attr-defined]
+
+
+def become(command: Command, fds: list[int], launcher_pid: int, report: int) -> None:
     """In the child: arrange descriptors and signals, then exec. Returns only by raising OSError."""
     # First the death signal, then the comparison: a launcher that died in between is noticed.
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -68,7 +79,7 @@ def become(request: dict[str, object], fds: list[int], launcher_pid: int, report
     signal.set_wakeup_fd(-1)
     for ours in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
         signal.signal(ours, signal.SIG_DFL)
-    targets = [int(n) for n in request["fds"]]  # type: ignore[attr-defined]
+    targets = command.targets
     # Out of the way first: a received descriptor may sit on another one's wanted number.
     floor = max([*targets, 2]) + 1
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor) for fd in fds]
@@ -80,10 +91,9 @@ def become(request: dict[str, object], fds: list[int], launcher_pid: int, report
     for fd, number in zip(high, targets, strict=True):
         os.dup2(fd, number)
     try:
-        if request["cwd"]:
-            os.chdir(str(request["cwd"]))
-        argv = [str(a) for a in request["argv"]]  # type: ignore[attr-defined]
-        os.execvpe(argv[0], argv, request["env"])  # type: ignore[arg-type]
+        if command.cwd:
+            os.chdir(command.cwd)
+        os.execvpe(command.argv[0], command.argv, command.env)
     except OSError as error:
         os.write(report, str(error.errno).encode())
         os._exit(127)
@@ -105,7 +115,7 @@ class Launcher:
 
     def spawn(self, request: dict[str, object], fds: list[int]) -> None:
         """Fork and exec; `settle` answers once the exec has happened or failed."""
-        identity = request["spawn"]
+        identity, command = request["spawn"], Command(request)
         read_end, write_end = os.pipe2(os.O_CLOEXEC)
         try:
             pid = os.fork()
@@ -116,7 +126,7 @@ class Launcher:
             return
         if pid == 0:
             try:
-                become(request, fds, self.pid, write_end)
+                become(command, fds, self.pid, write_end)
             except BaseException as error:  # noqa: BLE001 - nothing may escape from a forked child
                 number = getattr(error, "errno", None) or errno.EINVAL
                 with contextlib.suppress(OSError):

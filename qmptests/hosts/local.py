@@ -319,30 +319,41 @@ def _temporary_directory() -> Path:
 def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
-    Looks again until it finds none: one may have forked while the list was read.
+    Looks again until it finds none: one may have forked while the list was read, and one that is in
+    the middle of an exec has no environment for a moment (some never have one: three looks).
     """
     wanted = f"{variable}={marker}".encode()
     killed: list[int] = []
     deadline = time.monotonic() + STRAYS_S
-    while found := [pid for pid in _with_environment(wanted) if pid != os.getpid()]:
+    looks = 3
+    while True:
+        found, unclear = _with_environment(wanted)
+        found -= {os.getpid()}
+        looks -= 1
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         killed += found
-        if time.monotonic() > deadline:
-            break
-    return sorted(set(killed))
+        if not (found or (unclear and looks > 0)) or time.monotonic() > deadline:
+            return sorted(set(killed))
 
 
-def _with_environment(entry: bytes) -> list[int]:
-    """Pids of the processes that have `entry` in their environment; zombies have none."""
-    pids = []
+def _with_environment(entry: bytes) -> tuple[set[int], bool]:
+    """Pids of the processes that have `entry` in their environment; and whether one is in an exec.
+
+    Zombies and kernel threads have no environment at all, but no program either (proc(5)).
+    """
+    pids: set[int] = set()
+    unclear = False
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
-                if entry in (folder / "environ").read_bytes().split(b"\0"):
-                    pids.append(int(folder.name))
-    return pids
+                environment = (folder / "environ").read_bytes()
+                if entry in environment.split(b"\0"):
+                    pids.add(int(folder.name))
+                elif not environment and (folder / "exe").readlink():
+                    unclear = True
+    return pids, unclear
 
 
 def remove_stale_scratch() -> None:

@@ -168,7 +168,8 @@ class Run:
 
     async def _attempts(self) -> tuple[Result, str]:
         await self.source.host.start()
-        await self._start(self.source, self._new_destination())
+        # The destination first: once it is there, no time passes before there is work for it.
+        await self._start(self._new_destination(), self.source)
         await self._reached(Phase.STARTED)
         result, error = await self._attempt(self.plan.cancel_at)
         for _ in range(self.plan.retries):
@@ -353,19 +354,19 @@ class Run:
     async def _look_at(self, vm: VM) -> None:
         with contextlib.suppress(TestedFailure):
             if vm.alive:
-                self.migration_info[vm.name] = await vm.execute("query-migrate")
-                self.runstates[vm.name] = await vm.runstate()
+                self.migration_info[vm.name], self.runstates[vm.name] = await asyncio.gather(
+                    vm.execute("query-migrate"), vm.runstate()
+                )
 
     async def _arrived(self, counter: int | None) -> None:
         """The destination runs, its guest counts on, and its memory is what was written."""
         destination = self.destination
-        if await destination.runstate() != "running":
-            with contextlib.suppress(WaitTimeout):  # the verdict says so, with both run states
-                await destination.monitor.expect(
-                    "RESUME",
-                    what="the RESUME event",
-                    timeout=max(0.0, self._deadline - time.monotonic()),
-                )
+        with contextlib.suppress(WaitTimeout):  # the verdict says so, with both run states
+            await destination.monitor.expect(
+                "RESUME",
+                what="the RESUME event",
+                timeout=max(0.0, self._deadline - time.monotonic()),
+            )
         await self._reached(Phase.ARRIVED)
         if counter is not None:
             await destination.guest_counts_beyond(counter)

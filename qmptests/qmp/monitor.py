@@ -10,14 +10,16 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
+import msgspec
 from qemu.qmp import ExecInterruptedError, ExecuteError, QMPClient, QMPError, Runstate, StateError
 from qemu.qmp.message import Message
 from qemu.qmp.qmp_client import BadReplyError
 
 from qmptests.errors import TestedFailure
-from qmptests.hosts import ProcessDied, WaitTimeout, Watched, abandon, deadline, wait
+from qmptests.hosts import ProcessDied, WaitTimeout, Watched, deadline, wait
 from qmptests.qmp.events import Event, EventLog
 from qmptests.qmp.transcript import Transcript
 
@@ -53,11 +55,11 @@ class _Client(QMPClient):
         self.events.names = {"(none: all events go to the tap)"}
 
     def _cb_outbound(self, msg: Message) -> Message:
-        self.tap._sent(dict(msg))
+        self.tap._sent(_plain(msg))
         return msg
 
     def _cb_inbound(self, msg: Message) -> Message:
-        self.tap._received(dict(msg))
+        self.tap._received(_plain(msg))
         return msg
 
     async def _bh_recv_message(self) -> None:
@@ -66,6 +68,17 @@ class _Client(QMPClient):
         except Exception as error:
             self.tap._lose(error)
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    """What a wait watches besides the process: its end is an error."""
+
+    name: str
+    exited: "asyncio.Future[None]"
+
+    def last_lines(self, count: int = 5) -> list[str]:  # noqa: ARG002
+        return []
 
 
 class Monitor:
@@ -165,20 +178,11 @@ class Monitor:
 
     async def _watching(self, aim: Awaitable[T], what: str, timeout: float | None) -> T:
         what = f"{what} from {self.name}"
-        task = asyncio.ensure_future(aim)
-        either: set[asyncio.Future[Any]] = {task, self._lost}
+        watched = [*self.alive, _Connection(self.name, self._lost)]
         try:
-            await wait(
-                asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED),
-                what=what,
-                timeout=deadline(timeout),
-                alive=self.alive,
-            )
-            if task.done():
-                return task.result()
+            return await wait(aim, what=what, timeout=deadline(timeout), alive=watched)
+        except MonitorLost:
             await self._raise_lost(what)
-        finally:
-            await abandon(task)
 
     async def _raise_if_dead(self, what: str) -> None:
         """A lost connection is mostly a dead process, whose end is reported a moment later."""
@@ -211,6 +215,15 @@ class Monitor:
             self._lost.set_exception(
                 MonitorLost(f"{self.name}: the QMP connection was lost: {reason}")
             )
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """The message as a dict: from the bytes that it keeps anyway, ten times as fast as dict()."""
+    try:
+        plain: dict[str, Any] = msgspec.json.decode(bytes(message))
+    except msgspec.DecodeError:  # Python's parser takes a little more
+        return dict(message)
+    return plain
 
 
 def _time(message: dict[str, Any]) -> float:

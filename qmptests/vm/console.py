@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from qmptests import guests
-from qmptests.errors import EnvironmentFailure
 
 
 class Console:
@@ -23,10 +22,8 @@ class Console:
         self.problem: OSError | None = None
         self._sock = sock
         self._changed = asyncio.Event()
-        try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
+        self._path = path
+        self._fd = -1
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._on_readable)
 
@@ -46,21 +43,29 @@ class Console:
         if not data:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
             return
-        if self.problem is None:
-            try:
-                os.write(self._fd, data)
-            except OSError as error:
-                self.problem = error
+        self._write(data)
         for seen in self.guest.feed(data):
             self.reports += isinstance(seen, guests.Reported)
             self.reboots += isinstance(seen, guests.Rebooted)
         self._changed.set()
 
+    def _write(self, data: bytes) -> None:
+        """The file is there once there is something to keep: firmware alone mostly says nothing."""
+        if self.problem is None:
+            try:
+                if self._fd < 0:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                    self._fd = os.open(self._path, flags, 0o644)
+                os.write(self._fd, data)
+            except OSError as error:
+                self.problem = error
+
     def close(self) -> None:
         """Take what is still there, and close."""
-        if self._fd >= 0:
+        if self._sock.fileno() >= 0:
             self._on_readable()
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
             self._sock.close()
+        if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
