@@ -12,13 +12,15 @@ from qmptests.outcome.record import Result
 class PhaseReport:
     """One phase of an item: `when` is setup, call or teardown; "" if its process died.
 
-    `outcome`: passed, failed or skipped; `properties` as fixtures.verdicts attaches them;
+    `outcome`: passed, failed or skipped; `expected`: "skipped" since it failed as the test's own
+    mark `xfail` says; `properties` as fixtures.verdicts attaches them;
     `because`: the failure or the skip in one line.
     """
 
     nodeid: str
     when: str
     outcome: str
+    expected: bool = False
     seconds: float = 0.0
     properties: Mapping[str, str] = field(default_factory=dict)
     because: str = ""
@@ -89,7 +91,8 @@ def _verdict(phase: PhaseReport) -> Verdict:
     if phase.outcome == "passed":
         return Verdict.PASSED
     if phase.outcome == "skipped":
-        return Verdict.EXPECTED if "qemu_issue" in phase.properties else Verdict.SKIPPED
+        known = phase.expected or "qemu_issue" in phase.properties
+        return Verdict.EXPECTED if known else Verdict.SKIPPED
     if not phase.when:
         return Verdict.LOST
     if phase.when != "call" or phase.properties.get("qemu_result") == Result.ENVIRONMENT:

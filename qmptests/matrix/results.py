@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
-    #: It failed exactly as an entry of the known issues says.
+    #: It failed exactly as an entry of the known issues says, or as its own mark `xfail` says.
     EXPECTED = "expected"
     SKIPPED = "skipped"
     #: The process that ran it died.

@@ -135,7 +135,7 @@ def _name(item: ItemResult) -> str:
 
 def _known(results: RunResults) -> Iterator[str]:
     """Expected failures, by the known issue that explains them."""
-    counts = Counter(i.issue for i in results.items if i.verdict is Verdict.EXPECTED)
+    counts = Counter(item.issue for item in results.items if item.issue)
     for issue, number in counts.most_common():
         where = f" ({results.issues[issue]})" if issue in results.issues else ""
         yield from _wrap(f"{number} expected, known issue {issue}{where}")

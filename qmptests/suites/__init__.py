@@ -1,0 +1,1 @@
+"""The tests of QEMU that come with qmptests: `pytest --pyargs qmptests.suites`."""

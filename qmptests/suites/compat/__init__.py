@@ -1,0 +1,1 @@
+"""Compatibility: any two builds, on each machine type that both know, in both directions."""
