@@ -29,6 +29,7 @@ ROOMS = (
     "vm",
     "outcome",
     "migration",
+    "matrix",
 )
 WIDTH = 100
 Function = ast.FunctionDef | ast.AsyncFunctionDef

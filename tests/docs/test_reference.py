@@ -1,5 +1,6 @@
 """The reference pages list what there is, and nothing else."""
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 
 from qmptests import guests, plugin
 from qmptests.cli.commands import cli
-from qmptests.fixtures import builds, migrating
+from qmptests.fixtures import hooks
 from qmptests.guests.dirtier import DirtierParameters
-from qmptests.vm import Definition, dialect, parse, shipped
+from qmptests.vm import Definition, devices, dialect, parse, shipped
+from qmptests.vm.devices import DeviceProfile
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -92,6 +94,23 @@ def test_every_shipped_vm_is_documented() -> None:
     assert first_cells("vm-definitions.md", "VM definitions") == shipped()
 
 
+def test_every_device_profile_is_documented_with_its_description() -> None:
+    documented = {row[0]: row[1] for row in rows("device-profiles.md", "Device profiles")}
+    assert documented == {name: devices.load(name).description for name in devices.shipped()}
+
+
+def test_every_key_of_a_device_profile_is_documented() -> None:
+    fields = DeviceProfile.__struct_fields__
+    assert first_cells("device-profiles.md", "Keys") == list(fields)
+
+
+def test_the_example_of_a_device_profile_is_one() -> None:
+    text = (REFERENCE / "device-profiles.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    name = "virtio-scsi"
+    assert devices.parse(example, "device-profiles.md", name) == devices.load(name)
+
+
 def test_every_guest_and_its_keys_are_documented() -> None:
     page = (REFERENCE / "vm-definitions.md").read_text()
     assert set(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == set(guests.kinds())
@@ -133,17 +152,17 @@ def test_every_pytest_option_and_ini_key_is_documented() -> None:
     assert {row[1] for row in table} - {""} == declared.keys
 
 
-def test_every_fixture_is_documented() -> None:
-    assert plugin.pytest_plugins == [builds.__name__, migrating.__name__]
+def test_every_fixture_marker_and_hook_is_documented() -> None:
     kind = type(pytest.fixture(lambda: None))
-    fixtures = {
-        name
-        for module in (builds, migrating)
-        for name, of in vars(module).items()
-        if isinstance(of, kind)
-    }
-    documented = rows("pytest.md", "Fixtures")
-    assert {row[0] for row in documented if row[1] in ("session", "function")} == fixtures
+    modules = [importlib.import_module(name) for name in plugin.pytest_plugins]
+    fixtures = {n for module in modules for n, of in vars(module).items() if isinstance(of, kind)}
+    first = [row[0] for row in rows("pytest.md", "Fixtures")]
+    assert set(first[: first.index("vm")]) == fixtures
+    markers = {text.partition(":")[0] for text in plugin.MARKERS}
+    assert set(first_cells("pytest.md", "Markers")) == markers
+    named = {n for n in vars(hooks) if n.startswith("pytest_")}
+    documented = first_cells("pytest.md", "Hooks")
+    assert {text.partition("(")[0] for text in documented} == named
 
 
 def test_every_difference_of_versions_is_documented() -> None:
