@@ -352,6 +352,8 @@ class Run:
         )
 
     async def _look_at(self, vm: VM) -> None:
+        if vm.spawned and vm.process.exited.done():
+            vm.process.exited.result()  # raises if nobody knows how it ended: the launcher is dead
         with contextlib.suppress(TestedFailure):
             if vm.alive:
                 self.migration_info[vm.name], self.runstates[vm.name] = await asyncio.gather(
