@@ -26,7 +26,7 @@ exec python3 - "$(cd "$(dirname "$0")" && pwd)" <<'END_OF_SCRIPT'
 """
 
 _SCRIPT = r'''
-import json, os, socket, subprocess, sys, tempfile, time
+import ctypes, json, os, signal, socket, subprocess, sys, tempfile, time
 
 PLAN = json.loads(r"""
 {plan}
@@ -34,6 +34,10 @@ PLAN = json.loads(r"""
 here = sys.argv[1]  # the folder of the evidence: a guest's image may be in it
 scratch = tempfile.mkdtemp(prefix="reproduce-")
 DEADLINE = time.monotonic() + {timeout}
+
+
+def die_with_us():  # also if this script is killed: prctl(PR_SET_PDEATHSIG)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
 class VM:
@@ -51,7 +55,8 @@ class VM:
             argv = [a.replace(place, value) for a in argv]
         print(side + ":", " ".join(argv), flush=True)
         self.process = subprocess.Popen(argv, env={{**os.environ, **PLAN["env"][side]}},
-                                        pass_fds=[theirs.fileno()], stdout=log, stderr=log)
+                                        pass_fds=[theirs.fileno()], stdout=log, stderr=log,
+                                        preexec_fn=die_with_us)
         theirs.close()
         self.receive()
         self.execute("qmp_capabilities")

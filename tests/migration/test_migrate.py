@@ -1,8 +1,10 @@
 """Real migrations between real QEMUs."""
 
+import contextlib
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,6 +309,35 @@ def test_the_reproduction_of_a_failure_fails_alike(migration: Migrate, tmp_path:
     assert result.returncode == 1
     logs = "".join(path.read_text() for path in tmp_path.rglob("destination.log"))
     assert "Machine type received is" in logs
+
+
+def test_a_reproduction_that_is_killed_leaves_no_qemu(migration: Migrate, tmp_path: Path) -> None:
+    outcome = migration(vm="none", parameters={"max-bandwidth": 65536}, timeout_s=0.5).run()
+    assert outcome.record.result is Result.TIMED_OUT
+    with subprocess.Popen(
+        [outcome.folder / "reproduce.sh"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as script:
+        assert script.stdout is not None
+        assert any("'status': 'active'" in line for line in script.stdout)
+        assert len(_qemus_in(tmp_path)) == 2
+        script.kill()
+    deadline = time.monotonic() + 10
+    while (left := _qemus_in(tmp_path)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left
+
+
+def _qemus_in(place: Path) -> list[int]:
+    """Those that a script started which has its temporary directory in `place`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{place}/reproduce-".encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 def _reproduce(outcome: Outcome, scratch: Path) -> "subprocess.CompletedProcess[str]":
