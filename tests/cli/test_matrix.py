@@ -15,7 +15,10 @@ from qmptests.matrix.results import ItemResult, RunResults, Verdict
 
 PAIR = ("--source", "debian:trixie", "--destination", "debian:trixie-backports")
 SMALL = (*PAIR, "--machine", "q35")
-CELL = "s10.0.13-d11.1.3-m.q35-10.0"
+CELL = "s10.0-d11.1-m.q35-10.0"
+
+
+pytestmark = pytest.mark.usefixtures("named_builds")
 
 
 def matrix(*args: str, cwd: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -37,7 +40,7 @@ def test_a_matrix_is_run_and_told_in_a_few_lines(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["pair", "cells", "passed", "machines", "median", "downtime"]
     assert re.fullmatch(
-        r"10\.0\.13 -> 11\.1\.3 +2 +2 +i440fx 10\.0, q35 10\.0 +\d+\.\d\d s +\d+ ms", lines[1]
+        r"10\.0 -> 11\.1 +2 +2 +i440fx 10\.0, q35 10\.0 +\d+\.\d\d s +\d+ ms", lines[1]
     )
     assert re.fullmatch(
         r"2 passed of 2 cells in [\d.]+ s; \d+ can't exist; evidence: out", lines[-1]
@@ -80,7 +83,7 @@ def test_a_list_runs_nothing(tmp_path: Path) -> None:
     done = matrix(*PAIR, "--list", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     first, second, counts, *pruned = done.stdout.splitlines()
-    assert [first, second] == ["s10.0.13-d11.1.3-m.i440fx-10.0", CELL]
+    assert [first, second] == ["s10.0-d11.1-m.i440fx-10.0", CELL]
     assert re.fullmatch(r"2 cells \(smoke\) of \d+ that can exist", counts)
     assert re.match(r"\d+ cells can't exist: \d+ have a machine type that one side", pruned[0])
     assert list(tmp_path.iterdir()) == []
@@ -148,7 +151,7 @@ def test_nothing_that_runs_is_no_success(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (("--machine", "pc-q36-1"), "no machine type of 10.0.13, 11.1.3 matches 'pc-q36-1'"),
+        (("--machine", "pc-q36-1"), "no machine type of 10.0, 11.1 matches 'pc-q36-1'"),
         (("--cell", "machine=nothing"), "'machine=nothing' selects none of the "),
         (("--cell", "color=red"), "cell expression 'color=red': unknown axis 'color'"),
         (("--build", "debian:trixie"), "builds, sources and destinations are all named"),
@@ -219,7 +222,7 @@ def test_workers_share_the_cells(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     run = results.read(tmp_path / "out")
     assert {item.worker for item in run.items} == {"gw0", "gw1"}
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:2]] == ["10.0.13"]
+    assert [line.split()[0] for line in done.stdout.splitlines()[1:2]] == ["10.0"]
 
 
 def run_of(*verdicts: Verdict, findings: int = 0, end: int = 0) -> RunResults:

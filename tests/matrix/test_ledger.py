@@ -391,6 +391,9 @@ def test_the_documented_entry_explains_its_failure_and_no_other(
     issue = toml.structure(table, str(page), Issue)
 
     failed = migration(vm=idle, machine="pc-q35-10.0", capabilities=["return-path"]).run()
+    if failed.completed:
+        names = f"{failed.source.record.build.name} to {failed.destination.record.build.name}"
+        pytest.skip(f"{names} does not have the bug that the page documents")
     assert issue.why_not(failed.record) == ""
 
     others = migration(

@@ -283,7 +283,7 @@ def test_a_build_knows_only_events_that_can_be_switched_on(migration: Migrate) -
 
 
 def test_an_unknown_trace_event_is_refused(migration: Migrate) -> None:
-    with pytest.raises(InputError, match=r"no trace event of 10.0.13 or 11.1.3 matches 'nonsense'"):
+    with pytest.raises(InputError, match=r"no trace event of \S+ or \S+ matches 'nonsense'"):
         migration(trace=("nonsense",)).run()
 
 

@@ -128,7 +128,11 @@ class Suite:
 
 
 @pytest.fixture
-def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Suite:
+def suite(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    named_builds: None,
+) -> Suite:
     """An empty one; the environment of this pytest session does not reach it."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return Suite(pytester, monkeypatch)

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-THERE = "s10.0.13-d11.1.3-m.q35-10.0-v.none"
-BACK = "s11.1.3-d10.0.13-m.q35-10.0-v.none"
+THERE = "s10.0-d11.1-m.q35-10.0-v.none"
+BACK = "s11.1-d10.0-m.q35-10.0-v.none"
 
 
 @pytest.mark.smoke
@@ -35,13 +35,13 @@ def test_each_selected_cell_is_run_once(suite: "Suite", workers: tuple[str, ...]
     record = suite.outcome(THERE)
     assert (record["cell"], record["result"]) == (THERE, "completed")
     assert (record["source"]["build"]["name"], record["plan"]["machine"]) == (
-        "10.0.13",
+        "10.0",
         "pc-q35-10.0",
     )
     assert items[THERE].downtime_ms == record["attempts"][0]["times"]["downtime_ms"]
     assert suite.results.exit == 0
     assert (suite.results.findings, suite.results.not_run) == ([], [])
-    result.stdout.fnmatch_lines(["*10.0.13 -> 11.1.3*", "*3 passed*"])
+    result.stdout.fnmatch_lines(["*10.0 -> 11.1*", "*3 passed*"])
     there = {path.name for path in suite.folder.iterdir()}
     assert there == {"cells.json", "builds.json", "results.json", "test_it"}
     assert suite.partial() == []
@@ -51,7 +51,7 @@ def test_ids_can_be_selected_and_cells_by_their_coordinates(
     suite: "Suite", workers: tuple[str, ...]
 ) -> None:
     suite.migrating()
-    suite.matrix(*workers, "-k", "s10.0.13-d11.1.3").assert_outcomes(
+    suite.matrix(*workers, "-k", "s10.0-d11.1").assert_outcomes(
         passed=1, deselected=0 if workers else 1
     )
     assert list(suite.items) == [THERE]
@@ -127,9 +127,9 @@ def test_cells_narrowed_by_a_mark(suite: "Suite", workers: tuple[str, ...]) -> N
         """
         import pytest
 
-        @pytest.mark.qemu_cells("source=10.0.13", select="smoke")
+        @pytest.mark.qemu_cells("source=10.0", select="smoke")
         def test_narrow(cell):
-            assert cell.coordinates["source"] == "10.0.13"
+            assert cell.coordinates["source"] == "10.0"
 
         @pytest.mark.qemu_cells("source=7*")
         def test_none(cell):

@@ -20,14 +20,14 @@ def test_it(cell): pass
 @pytest.mark.parametrize(
     ("needs", "because"),
     [
-        ('capability="levitate"', "the source 10.0.13 has no capability 'levitate'"),
-        ('device=["virtio-rng-pci", "toaster"]', "the source 10.0.13 has no device 'toaster'"),
-        ('machine="pc-q35-11.1"', "the source 10.0.13 has no machine 'pc-q35-11.1'"),
-        ('trace_event="no_such"', "the source 10.0.13 has no trace event 'no_such'"),
-        ('version=">=10.1"', "the source 10.0.13 is not of version >=10.1"),
-        ('version="<11", side="destination"', "the destination 11.1.3 is not of version <11"),
+        ('capability="levitate"', "the source 10.0 has no capability 'levitate'"),
+        ('device=["virtio-rng-pci", "toaster"]', "the source 10.0 has no device 'toaster'"),
+        ('machine="pc-q35-11.1"', "the source 10.0 has no machine 'pc-q35-11.1'"),
+        ('trace_event="no_such"', "the source 10.0 has no trace event 'no_such'"),
+        ('version=">=10.1"', "the source 10.0 is not of version >=10.1"),
+        ('version="<11", side="destination"', "the destination 11.1 is not of version <11"),
         ('machine="pc-q35-11.1", side="destination"', ""),
-        ('version=">=10.0.13", capability="multifd", device="virtio-rng-pci"', ""),
+        ('version=">=10.0", capability="multifd", device="virtio-rng-pci"', ""),
     ],
 )
 def test_what_a_build_lacks_is_a_named_skip(suite: "Suite", needs: str, because: str) -> None:

@@ -24,7 +24,7 @@ qemu_vm = none
 qemu_device = none virtio-rng
 qemu_transport = tcp
 qemu_capabilities = none return-path
-qemu_cell = source=10.0.13,device=none,capabilities=none machine=q35-10.0,capabilities=return*
+qemu_cell = source=10.0,device=none,capabilities=none machine=q35-10.0,capabilities=return*
 qemu_results = of_ini
 """
 
@@ -47,7 +47,7 @@ def test_each_option_makes_an_axis(suite: "Suite") -> None:
         *("--qemu-capabilities=none", "--qemu-capabilities=multifd+return-path"),
         *("--qemu-cell=device=none", "--qemu-cell=transport=tcp,machine=*q35*"),
     )
-    pair = "10.0.13 11.1.3"
+    pair = "10.0 11.1"
     both = ["none", "multifd+return-path"]
     assert noted(suite) == {
         *(
@@ -66,7 +66,7 @@ def test_the_same_keys_in_an_ini_file_and_the_command_line_beats_them(suite: "Su
     suite.pytester.makeini(INI)
     suite.write(NOTE)
     suite.run().assert_outcomes(passed=2 + 4)
-    there, back = "10.0.13 11.1.3", "11.1.3 10.0.13"
+    there, back = "10.0 11.1", "11.1 10.0"
     assert noted(suite) == {
         *(f"{there} pc-{m}-10.0 none none tcp none" for m in ("q35", "i440fx")),
         *(
@@ -81,7 +81,7 @@ def test_the_same_keys_in_an_ini_file_and_the_command_line_beats_them(suite: "Su
         *("--qemu-device=virtio-net", "--qemu-transport=unix", "--qemu-capabilities=none"),
         *("--qemu-cell=source=*", f"--qemu-results={suite.folder}"),
     ).assert_outcomes(passed=1)
-    assert noted(suite) == {"10.0.13 10.0.13 pc-i440fx-10.0 none virtio-net unix none"}
+    assert noted(suite) == {"10.0 10.0 pc-i440fx-10.0 none virtio-net unix none"}
     assert suite.cells.select == "smoke"
 
 

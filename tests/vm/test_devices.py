@@ -107,7 +107,8 @@ def test_no_option_is_more_than_an_input_error(text: str) -> None:
 def test_a_build_that_lacks_a_device_is_named_before_anything_starts(migration: Migrate) -> None:
     profile = DeviceProfile(devices=["usb-teapot,id=t"], name="pot")
     wanted = migration(devices=(), destination_devices=(profile,))
-    words = "the destination 11.1.3 (debian:trixie-backports) has no device 'usb-teapot'"
+    new = wanted.plan.destination
+    words = f"the destination {new.name} ({new.spec}) has no device 'usb-teapot'"
     with pytest.raises(InputError, match=f"{re.escape(words)}, which device profile 'pot' needs"):
         wanted.run()
     assert not wanted.output.exists()
