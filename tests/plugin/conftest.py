@@ -59,8 +59,10 @@ class Suite:
     def start(self, *args: str) -> "subprocess.Popen[str]":
         """As `matrix`, but return at once; in a session of its own, as in a terminal."""
         folders = (f"--qemu-results={self.folder}", f"--basetemp={self.path / 'temporary'}")
+        # A background job of a shell ignores Ctrl-C, and so would all that it starts.
+        interruptible = ("env", "--default-signal=INT", sys.executable)
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *PLAIN, *BUILDS, *SMALL, *folders, *args],
+            [*interruptible, "-m", "pytest", *PLAIN, *BUILDS, *SMALL, *folders, *args],
             cwd=self.path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
