@@ -2,11 +2,12 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Suite:
         self.path = pytester.path
         #: The run folder of `matrix`.
         self.folder = pytester.path / "run"
+        self._started: list[subprocess.Popen[str]] = []
         self._mark = f"{MARK}={pytester.path}"
         monkeypatch.setenv(MARK, str(pytester.path))  # strays are found by it
 
@@ -61,7 +63,7 @@ class Suite:
         folders = (f"--qemu-results={self.folder}", f"--basetemp={self.path / 'temporary'}")
         # A background job of a shell ignores Ctrl-C, and so would all that it starts.
         interruptible = ("env", "--default-signal=INT", sys.executable)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*interruptible, "-m", "pytest", *PLAIN, *BUILDS, *SMALL, *folders, *args],
             cwd=self.path,
             stdout=subprocess.PIPE,
@@ -69,6 +71,15 @@ class Suite:
             text=True,
             start_new_session=True,
         )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        """What a test that failed has left running goes with it."""
+        for process in self._started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
 
     def refused(self, result: pytest.RunResult, words: str) -> None:
         """Assert: one line, pytest's status for a wrong use, no traceback, no run folder."""
@@ -134,10 +145,12 @@ def suite(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     named_builds: None,
-) -> Suite:
+) -> Iterator[Suite]:
     """An empty one; the environment of this pytest session does not reach it."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    return Suite(pytester, monkeypatch)
+    made = Suite(pytester, monkeypatch)
+    yield made
+    made.close()
 
 
 @pytest.fixture(params=[(), ("-n2",)], ids=["serial", "parallel"])
