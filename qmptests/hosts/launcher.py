@@ -39,11 +39,11 @@ PR_SET_CHILD_SUBREAPER = 36
 MAX_PACKET = 1 << 18
 MAX_FDS = 253  # SCM_MAX_FD, include/net/scm.h
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def prctl(option: int, value: int) -> None:
-    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    if _prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
