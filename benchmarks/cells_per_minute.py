@@ -4,7 +4,8 @@
 
 Rounds alternate between the script and pytest, with one process and with two. Rates are from the
 first item's start to the last one's end: the start of pytest and its workers is printed apart.
-The controller's peak memory is printed too.
+The evidence of each cell is kept until its round ends, in `$TMPDIR`, the script keeps nothing; the
+controller's peak memory is printed too.
 """
 
 import argparse
