@@ -15,7 +15,7 @@ from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.fixtures import evidence, verdicts
 from qmptests.fixtures.cells import RUN, MatrixRun
 from qmptests.fixtures.options import option, values
-from qmptests.matrix import account, cells, request, results, store
+from qmptests.matrix import account, cells, request, results, store, summary
 from qmptests.migration import lost
 
 
@@ -161,10 +161,8 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.results is not None:
-            from qmptests.matrix.summary import lines as summary_lines  # noqa: PLC0415
-
             terminalreporter.section("qemu matrix")
-            for line in summary_lines(self.run.matrix, self.results, self.run.folder):
+            for line in summary.lines(self.run.matrix, self.results, self.run.folder):
                 terminalreporter.line(line)
 
 

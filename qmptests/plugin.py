@@ -45,21 +45,19 @@ _VALUES = {
     "qemu_destination_args": "more QEMU options for the destination",
     "qemu_wrapper": "words before each QEMU's command line ('gdb --args'); no deadlines then",
 }
-#: pytest's options that ask for something else than to run tests, or to collect them.
-_QUESTIONS = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
 #: Those of them that a shell's words are made of.
 _WORDS = ("qemu_args", "qemu_source_args", "qemu_destination_args", "qemu_wrapper")
 _FLAGS = {
     "qemu_no_deprecated": "leave deprecated machine types out of the matrix",
     "qemu_pause_on_failure": "keep both VMs of a failed migration until Enter is pressed",
 }
+#: pytest's options that ask for something else than to run tests, or to collect them.
+_QUESTIONS = ("help", "version", "markers", "showfixtures", "show_fixtures_per_test", "cacheshow")
 MARKERS = (
     "qemu_needs(capability=, parameter=, command=, device=, trace_event=, machine=, "
     "accelerator=, version=, side=): skip, by name, where a build lacks it",
     "qemu_cells(expression, select=): only these of the selected cells; select='smoke'",
 )
-#: Options of which a test without `cell` takes the first value only.
-LISTS = tuple(_LISTS)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
