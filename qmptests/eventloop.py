@@ -25,10 +25,17 @@ def get() -> asyncio.AbstractEventLoop:
     global _loop, _owner_pid
     with _lock:
         if _loop is None or _owner_pid != os.getpid():
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="qmptests-loop", daemon=True).start()
-            _loop, _owner_pid = loop, os.getpid()
+            made: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
+            threading.Thread(target=_serve, args=[made], name="qmptests-loop", daemon=True).start()
+            _loop, _owner_pid = made.result(), os.getpid()
         return _loop
+
+
+def _serve(made: "concurrent.futures.Future[asyncio.AbstractEventLoop]") -> None:
+    """Make the loop here: a Ctrl-C interrupts only the main thread, and half a loop complains."""
+    loop = asyncio.new_event_loop()
+    made.set_result(loop)
+    loop.run_forever()
 
 
 def run(coro: Coroutine[Any, Any, T]) -> T:
