@@ -1,4 +1,4 @@
-"""Sizes as people and QEMU write them: `16M` is 16 times 1024 times 1024 bytes."""
+"""Sizes and times as people and QEMU write them: `16M` is 16 times 1024 times 1024 bytes."""
 
 import re
 
@@ -8,6 +8,8 @@ _SUFFIXES = ("", "K", "M", "G", "T")
 _SIZE = re.compile(
     r"(?P<digits>[0-9]{1,30}(?:\.[0-9]{1,30})?)(?P<suffix>[KMGT]?)(?:i?B)?", re.ASCII | re.I
 )
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+_DURATION = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?)(?P<unit>s|ms|us)", re.ASCII)
 
 
 def parse_size(text: str) -> int:
@@ -38,3 +40,14 @@ def format_size(size: int) -> str:
         size //= 1024
         power += 1
     return f"{size}{_SUFFIXES[power]}"
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `text`: a number with the unit s, ms or us.
+
+    Raises InputError if `text` is not such a time.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"{text!r} is not a time; write a number with s, ms or us: 50ms")
+    return float(match["number"]) / _PER_SECOND[match["unit"]]

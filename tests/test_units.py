@@ -1,4 +1,4 @@
-"""Sizes as text."""
+"""Sizes and times as text."""
 
 import contextlib
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.errors import InputError
-from qmptests.units import format_size, parse_size
+from qmptests.units import format_size, parse_duration, parse_size
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,17 @@ def test_any_size_survives_being_written_and_read(size: int) -> None:
 def test_any_text_is_a_size_or_refused(text: str) -> None:
     with contextlib.suppress(InputError):
         assert parse_size(text) >= 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("50ms", 0.05), ("1.5s", 1.5), ("20us", 20e-6), (" 0s ", 0)]
+)
+def test_a_time_has_a_unit(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "ms", "-1s", "1 s", "1m", "1.s", "1e3s", "٣s"])
+def test_what_is_no_time_is_refused_by_its_text(text: str) -> None:
+    with pytest.raises(InputError, match="is not a time") as error:
+        parse_duration(text)
+    assert repr(text) in str(error.value)

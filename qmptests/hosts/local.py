@@ -161,6 +161,18 @@ class LocalHost:
             finally:
                 self._pending.pop(identity, None)
 
+    def adopt(
+        self, name: str, argv: Sequence[str], pid: int, pidfd: int, parent: Process
+    ) -> Process:
+        """A process that one of ours started and reaps: what is to be told of its end, `ended`.
+
+        If `parent` dies it becomes the launcher's, which reports its end as of any other.
+        """
+        process = Process(name, list(argv), pid, pidfd, parent.output, parent.identity)
+        self._processes[pid] = process
+        process.exited.add_done_callback(lambda _: self._processes.pop(pid, None))
+        return process
+
     def _markers(self, identity: int) -> dict[str, str]:
         return {MARKER: self.marker, PROCESS_MARKER: f"{self.marker}-{identity}"}
 

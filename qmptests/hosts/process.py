@@ -52,7 +52,7 @@ class Process:
         #: The number that its host gave it.
         self.identity = identity
         self._pidfd = pidfd
-        self._output = output
+        self.output = output
 
     @property
     def status(self) -> ExitStatus | None:
@@ -63,11 +63,11 @@ class Process:
 
     def last_lines(self, count: int = 5) -> list[str]:
         """The end of its standard error, for messages."""
-        if self._output is None:
+        if self.output is None:
             return []
         try:
-            with self._output.open("rb") as stream:
-                stream.seek(max(0, self._output.stat().st_size - 8192))
+            with self.output.open("rb") as stream:
+                stream.seek(max(0, self.output.stat().st_size - 8192))
                 tail = stream.read().decode(errors="replace")
         except OSError:
             return []

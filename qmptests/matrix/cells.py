@@ -11,7 +11,7 @@ from qmptests.builds import Build, newest_common_machine
 from qmptests.errors import InputError
 from qmptests.matrix.axes import NONE, Axes, capabilities_name, device_name
 from qmptests.migration import settings, transport
-from qmptests.vm.devices import DeviceProfile
+from qmptests.vm.devices import DeviceProfile, lacks
 
 
 class Reason(StrEnum):
@@ -171,9 +171,8 @@ def _why_machine(axes: Axes, pair: tuple[Build, Build], name: str) -> Why:
 
 def _why_device(pair: tuple[Build, Build], device: DeviceProfile | None) -> Why:
     for build in pair:
-        for driver in device.drivers if device else ():
-            if not build.facts.has_device(driver):
-                return Reason.DEVICE_LACKING, f"{build.name} has no device {driver}"
+        if device and (lacking := lacks(build, device)):
+            return Reason.DEVICE_LACKING, f"{build.name} has {lacking}"
     return None
 
 

@@ -19,6 +19,7 @@ from qmptests.migration.plan import Plan
 from qmptests.outcome.record import (
     AttemptRecord,
     BuildRecord,
+    DeviceRecord,
     EventRecord,
     ExitRecord,
     GuestRecord,
@@ -106,6 +107,7 @@ def files(folder: Path) -> dict[str, str]:
 def side(run: "Run", vm: VM) -> SideRecord:
     """One QEMU process, as it was."""
     status = vm.process.status if vm.spawned else None
+    emulation = vm.emulation
     return SideRecord(
         name=vm.name,
         build=build_record(vm.build),
@@ -136,6 +138,11 @@ def side(run: "Run", vm: VM) -> SideRecord:
             reboots=vm.console.reboots if vm.spawned else 0,
         ),
         stderr_tail=vm.process.last_lines(10) if vm.spawned else [],
+        devices=msgspec.convert(list(emulation.report.values()), list[DeviceRecord])
+        if emulation
+        else [],
+        emulation_problems=emulation.problems if emulation else [],
+        supervisor_cpu_s=emulation.cpu_s if emulation else 0.0,
     )
 
 

@@ -77,7 +77,7 @@ class Plan:
         """The trace events to switch on: the low-volume set, and what was asked for."""
         options = (*self.definition.devices, *self.definition.args)
         options += (*self.source_args, *self.destination_args)
-        options += tuple(option for profile in self.devices for option in profile.devices)
+        options += tuple(driver for profile in self.devices for driver in profile.drivers)
         vfio = LOW_VOLUME_VFIO if any(o.startswith("vfio") for o in options) else ()
         return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *self.trace)))
 

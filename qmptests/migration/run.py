@@ -153,6 +153,8 @@ class Run:
             left = remains.collected(self, created)
             result, error = verdict.of_remains(result, error, left)
             record = collect.outcome(self, created, result, error)
+            judged = verdict.of_devices(result, error, record.source, record.destinations)
+            record.result, record.error = judged
             record.last_phase = failed_in or ""
             reports = [side.report.lines for side in left if side.report]
             record.error_tail = reports[0] if reports else getattr(failure, "tail", [])

@@ -8,7 +8,7 @@ from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.hosts import ExitStatus, ProcessDied, WaitTimeout
 from qmptests.migration.observers import Phase
 from qmptests.migration.sanitizers import Report
-from qmptests.outcome.record import Result
+from qmptests.outcome.record import DeviceRecord, Result, SideRecord
 from qmptests.qmp import CommandError
 
 #: Run states of a VM whose guest does not run (qapi/run-state.json); the rest is in between.
@@ -147,6 +147,54 @@ def of_remains(result: Result, error: str, remains: Sequence[Remains]) -> tuple[
     words += [error, *dict.fromkeys(side.core for side in crashed)]
     found = Result.SANITIZER_REPORT if reports else Result.CRASHED
     return found, "; ".join(text for text in words if text)
+
+
+def of_devices(
+    result: Result, error: str, source: SideRecord | None, destinations: Sequence[SideRecord]
+) -> tuple[Result, str]:
+    """The result and reason with what the emulated devices have seen.
+
+    An emulation that failed outweighs all: nothing that QEMU did after that counts. That data
+    arrived whole is part of "completed"; and a rule that never fired makes any result worthless.
+    """
+    sides = [side for side in (source, *destinations) if side is not None]
+    problems = [f"{side.name}: {text}" for side in sides for text in side.emulation_problems]
+    if problems:
+        return Result.EMULATION_FAILED, "; ".join(text for text in (*problems, error) if text)
+    if result is Result.COMPLETED and source is not None and destinations:
+        for device in source.devices:
+            problem = _arrival_problem(device, destinations[-1])
+            if problem:
+                return Result.DEVICE_DATA_WRONG, f"device {device.name}: {problem}"
+    if result in (Result.INTERRUPTED, Result.ENVIRONMENT):
+        return result, error
+    fired = {
+        (device.name, rule) for side in sides for device in side.devices for rule in device.fired
+    }
+    for side in sides:
+        for device in side.devices:
+            for rule in device.unfired:
+                if (device.name, rule) not in fired:
+                    words = f"device {device.name}: the rule '{rule}' never fired"
+                    return Result.RULE_NEVER_FIRED, "; ".join(t for t in (words, error) if t)
+    return result, error
+
+
+def _arrival_problem(sent: DeviceRecord, destination: SideRecord) -> str:
+    """What is wrong with what the other side's device got; "" for nothing."""
+    if not sent.sent:
+        return ""
+    there = [device for device in destination.devices if device.name == sent.name]
+    arrival = there[0].arrival if there else None
+    if arrival is None:
+        return "its data was sent, and none arrived"
+    if not arrival.problem and arrival.chunks != sent.sent:
+        got, want = (
+            ", ".join(f"{c.kind} {c.generation}: {c.bytes} bytes" for c in chunks)
+            for chunks in (arrival.chunks, sent.sent)
+        )
+        return f"it was given {got or 'nothing'}; sent was {want}"
+    return arrival.problem
 
 
 def exit_code(result: Result, expected: Result, phase: str) -> int:

@@ -45,6 +45,12 @@ class Result(StrEnum):
     NOT_RUNNING = "not-running"
     MEMORY_WRONG = "memory-wrong"
     GUEST_REBOOTED = "guest-rebooted"
+    #: Completed, says QEMU, but an emulated device did not get the data that its like had sent.
+    DEVICE_DATA_WRONG = "device-data-wrong"
+    #: A rule of a device's script met no call that it was for: what was to be seen was not there.
+    RULE_NEVER_FIRED = "rule-never-fired"
+    #: The emulation ended before QEMU did, or QEMU asked what no emulated device knows.
+    EMULATION_FAILED = "emulation-failed"
     #: The process that ran the migration died; written by the one that noticed.
     LOST = "lost"
     #: Not the thing under test: the machine, or Ctrl-C.
@@ -159,8 +165,47 @@ class MemoryRecord(msgspec.Struct, kw_only=True):
     problems: list[str] = []
 
 
+class ChunkRecord(msgspec.Struct, kw_only=True):
+    """A part of a device's data: `kind` is initial, dirty, stop-copy or end."""
+
+    kind: str
+    generation: int
+    bytes: int
+
+
+class ArrivalRecord(msgspec.Struct, kw_only=True):
+    """The check of the data that an emulated device was given; `problem` is "" if all is right."""
+
+    received_bytes: int
+    problem: str = ""
+    chunks: list[ChunkRecord] = []
+
+
+class DeviceRecord(msgspec.Struct, kw_only=True):
+    """An emulated VFIO device on one side, when its QEMU had ended.
+
+    `calls`: how often each was made. `sent`: what was read from it. `arrival`: None if nothing
+    arrived. `fired`, `unfired`: its script's rules, in words.
+    """
+
+    name: str
+    profile: str
+    seed: int
+    state: str
+    calls: dict[str, int] = {}
+    sent: list[ChunkRecord] = []
+    reinits: int = 0
+    arrival: ArrivalRecord | None = None
+    fired: list[str] = []
+    unfired: list[str] = []
+
+
 class SideRecord(msgspec.Struct, kw_only=True):
-    """One QEMU process: source or destination."""
+    """One QEMU process: source or destination.
+
+    `devices`: its emulated VFIO devices. `emulation_problems`: what went wrong with the emulation
+    itself, in words. `supervisor_cpu_s`: what it took.
+    """
 
     name: str
     build: BuildRecord
@@ -173,6 +218,9 @@ class SideRecord(msgspec.Struct, kw_only=True):
     trace: TraceRecord
     guest: GuestRecord
     stderr_tail: list[str] = []
+    devices: list[DeviceRecord] = []
+    emulation_problems: list[str] = []
+    supervisor_cpu_s: float = 0.0
 
 
 class TimesRecord(msgspec.Struct, kw_only=True):

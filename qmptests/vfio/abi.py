@@ -22,6 +22,7 @@ R = TypeVar("R", bound=tuple[int, ...])
 class Layout(Generic[R]):
     """How a record of integers lies in memory: a C structure without its variable tail.
 
+    `codes` are those of `struct`, one for each field; an `x` is a byte that belongs to no field.
     A field that a tuple already has a method for is spelt with an underscore (`index_`, `count_`).
     """
 
@@ -32,7 +33,7 @@ class Layout(Generic[R]):
         self.fields: tuple[str, ...] = record._fields  # type: ignore[attr-defined]
         self._struct = struct.Struct("<" + codes)
         self.size = self._struct.size
-        self._codes = codes
+        self.codes = codes
 
     def unpack(self, data: bytes) -> R:
         """The record; what `data` is too short for is zero, as for an older caller's structure."""
@@ -46,10 +47,17 @@ class Layout(Generic[R]):
 
     def offsets(self) -> dict[str, int]:
         """Bytes from the start to each field."""
-        return {
-            name.rstrip("_"): struct.calcsize("<" + self._codes[:number])
-            for number, name in enumerate(self.fields)
-        }
+        starts = (
+            struct.calcsize("<" + self.codes[:number])
+            for number, code in enumerate(self.codes)
+            if code != "x"
+        )
+        return {name.rstrip("_"): start for name, start in zip(self.fields, starts, strict=True)}
+
+    def until(self, field: str) -> int:
+        """Bytes up to what follows `field`."""
+        starts = [*self.offsets().values(), self.size]
+        return starts[self.fields.index(field) + 1]
 
 
 # --- VFIO ---------------------------------------------------------------------------------------
@@ -70,6 +78,26 @@ class Vfio(IntEnum):
     DEVICE_ATTACH_IOMMUFD_PT = 0x3B77
     DEVICE_DETACH_IOMMUFD_PT = 0x3B78
     MIG_GET_PRECOPY_INFO = 0x3B79
+
+
+class OtherRequest(IntEnum):
+    """Requests that nobody answers here; for messages. Those of groups and containers are left out:
+    they share numbers with others.
+    """
+
+    VFIO_DEVICE_QUERY_GFX_PLANE = 0x3B72
+    VFIO_DEVICE_GET_GFX_DMABUF = 0x3B73
+    VFIO_DEVICE_IOEVENTFD = 0x3B74
+    IOMMU_IOAS_ALLOW_IOVAS = 0x3B82
+    IOMMU_IOAS_COPY = 0x3B83
+    IOMMU_OPTION = 0x3B87
+    IOMMU_VFIO_IOAS = 0x3B88
+    IOMMU_HWPT_INVALIDATE = 0x3B8D
+    IOMMU_FAULT_QUEUE_ALLOC = 0x3B8E
+    IOMMU_VIOMMU_ALLOC = 0x3B90
+    IOMMU_VDEVICE_ALLOC = 0x3B91
+    IOMMU_VEVENTQ_ALLOC = 0x3B93
+    IOMMU_HW_QUEUE_ALLOC = 0x3B94
 
 
 class DeviceInfo(NamedTuple):
@@ -185,6 +213,18 @@ class IrqSetFlag(IntFlag):
     ACTION_TRIGGER = 1 << 5
 
 
+class HotReset(NamedTuple):
+    """Followed by `count` devices that are reset together, or by descriptors of their groups."""
+
+    argsz: int
+    flags: int
+    count_: int
+
+
+HOT_RESET_INFO = Layout(HotReset, "struct vfio_pci_hot_reset_info", VFIO_H, "III")
+HOT_RESET = Layout(HotReset, "struct vfio_pci_hot_reset", VFIO_H, "III")
+
+
 class BindIommufd(NamedTuple):
     argsz: int
     flags: int
@@ -297,6 +337,18 @@ class PrecopyInfoFlag(IntFlag):
     """`flags` of PrecopyInfo (VFIO_PRECOPY_INFO_*)."""
 
     REINIT = 1 << 0
+
+
+class DmaBuf(NamedTuple):
+    """Followed by `nr_ranges` ranges of the region."""
+
+    region_index: int
+    open_flags: int
+    flags: int
+    nr_ranges: int
+
+
+DMA_BUF = Layout(DmaBuf, "struct vfio_device_feature_dma_buf", VFIO_H, "IIII")
 
 
 class DataSize(NamedTuple):
@@ -462,8 +514,6 @@ HWPT_ALLOC = Layout(HwptAlloc, "struct iommu_hwpt_alloc", IOMMUFD_H, "IIIIIIIIQI
 
 
 class HwInfo(NamedTuple):
-    """`out_max_pasid_log2` is one byte, and three reserved ones after it."""
-
     size: int
     flags: int
     dev_id: int
@@ -474,7 +524,7 @@ class HwInfo(NamedTuple):
     out_capabilities: int
 
 
-HW_INFO = Layout(HwInfo, "struct iommu_hw_info", IOMMUFD_H, "IIIIQIIQ")
+HW_INFO = Layout(HwInfo, "struct iommu_hw_info", IOMMUFD_H, "IIIIQIBxxxQ")
 
 
 class HwCapability(IntFlag):

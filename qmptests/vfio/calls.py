@@ -4,11 +4,29 @@ Names are those of the call log, of scripts and of the documentation. Pure: memo
 `Memory`, so that a test can be QEMU.
 """
 
+import errno
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
-#: Names and values, in the order in which a log shows them.
-Detail = tuple[tuple[str, int | str], ...]
+from qmptests.vfio import abi, descriptors
+from qmptests.vfio.abi import Feature, FeatureFlag, Vfio
+from qmptests.vfio.requests import FEATURES, REQUESTS, SET_STATE, Detail
+from qmptests.vfio.words import feature_word, state_of, state_word
+
+__all__ = [
+    "Answer",
+    "Call",
+    "Detail",
+    "EventFds",
+    "Kind",
+    "Memory",
+    "Span",
+    "Unknown",
+    "decode",
+    "decode_kvm",
+    "state_of",
+    "state_word",
+]
 
 
 class Memory(Protocol):
@@ -22,10 +40,12 @@ class Memory(Protocol):
 class Call(NamedTuple):
     """One call: its name, where its argument lies, the argument unpacked, and what a log shows.
 
-    `argument` is the record of `abi` that belongs to `name`, for a feature the feature's own;
-    `payload` the address of that record; `size` what the caller says its structure has (argsz or
-    size); `flags` a feature's GET, SET and PROBE; `detail` what tells one call from another of its
-    name, as pairs.
+    `argument` is the record of `abi` that belongs to `name`, for a feature the feature's own, and
+    the feature's number for `probe` and `feature`; None if the caller's structure is too short for
+    it: EINVAL, at the place where a driver looks at it. `payload` is the address of that record;
+    `size` what the caller says its structure has (argsz or size); `flags` all of a feature's but
+    its number: GET, SET and PROBE; `detail` what tells one call from another of its name, as pairs.
+    `errno`: with this the kernel refuses the call before any driver sees it (`argument` is None).
     """
 
     name: str
@@ -35,6 +55,7 @@ class Call(NamedTuple):
     size: int = 0
     flags: int = 0
     detail: Detail = ()
+    errno: int = 0
 
 
 class Kind(IntEnum):
@@ -91,3 +112,127 @@ class Answer(NamedTuple):
 
 class Unknown(Exception):
     """A call that no device of ours knows; its text names it."""
+
+
+_HEADER = abi.FEATURE_HEADER.size
+_NUMBER = int(FeatureFlag.MASK)
+_PROBE, _SETS = int(FeatureFlag.PROBE), int(FeatureFlag.SET)
+_STATE, _FEATURE = int(Feature.MIG_DEVICE_STATE), int(Vfio.DEVICE_FEATURE)
+#: The longest of them with its header: memory is read once.
+_MOST = _HEADER + max(kind.layout.size for kind in FEATURES.values() if kind.layout)
+
+
+def decode(role: str, request: int, address: int, memory: Memory) -> Call:
+    """The call that an ioctl `request` is, on a descriptor that is "device", "iommufd" or "data".
+
+    What lies at `address` is read once. Raises Unknown for a request that no such descriptor of
+    ours answers.
+    """
+    known = REQUESTS[role].get(request)
+    if known is None:
+        if role == "device":
+            if request == _FEATURE:
+                return _decode_feature(address, memory)
+            if request == Vfio.DEVICE_RESET:
+                return Call("reset", address)
+        raise Unknown(_explain(role, request))
+    name, layout, minimum, show, strict = known
+    try:
+        data = _read(memory, address, layout.size, 4 if strict else minimum)
+        size = int.from_bytes(data[:4], "little")
+        if size < minimum:
+            return Call(name, address, None, address, size, errno=errno.EINVAL)
+        if strict and size > layout.size and any(_rest(memory, address, layout.size, size)):
+            return Call(name, address, None, address, size, errno=errno.E2BIG)
+    except OSError as error:
+        return _unreadable(name, address, error)
+    record = layout.unpack(data[:size])
+    return Call(name, address, record, address, size, 0, show(record))
+
+
+def _decode_feature(address: int, memory: Memory) -> Call:
+    try:
+        data = _read(memory, address, _MOST, _HEADER)
+    except OSError as error:
+        return _unreadable("feature", address, error)
+    size, flags = abi.FEATURE_HEADER.unpack(data)
+    number = flags & _NUMBER
+    flags -= number
+    payload = address + _HEADER
+    if size < _HEADER:
+        return Call("feature", address, None, payload, size, flags, errno=errno.EINVAL)
+    kind = FEATURES.get(number)
+    if kind is None or flags & _PROBE:
+        name = "probe" if flags & _PROBE else "feature"
+        detail = (("feature", feature_word(number)),)
+        return Call(name, address, number, payload, size, flags, detail)
+    if number == _STATE and flags & _SETS:
+        kind = SET_STATE
+    name, layout, show = kind
+    if layout is None or size < _HEADER + layout.size:
+        return Call(name, address, None, payload, size, flags)
+    record = layout.unpack(data[_HEADER:])
+    return Call(name, address, record, payload, size, flags, show(record))
+
+
+def decode_kvm(address: int, memory: Memory) -> Call | None:
+    """KVM_SET_DEVICE_ATTR, if it adds a device of ours to KVM's VFIO device or takes it away.
+
+    None for anything else, which is the kernel's: the same numbers mean other things to other
+    devices of KVM's, so it only is such a call if it names one of our descriptors.
+    """
+    try:
+        attr = abi.KVM_DEVICE_ATTR.unpack(memory.read(address, abi.KVM_DEVICE_ATTR.size))
+        name = _KVM_FILE.get(attr.attr) if attr.group == abi.KVM_DEV_VFIO_FILE else None
+        if name is None:
+            return None
+        number = int.from_bytes(memory.read(attr.addr, 4), "little", signed=True)
+    except OSError:
+        return None
+    if descriptors.is_data(number) or descriptors.device_of(number) < 0:
+        return None
+    return Call(name, address, attr, address, detail=(("fd", number),))
+
+
+_KVM_FILE = {
+    abi.KVM_DEV_VFIO_FILE_ADD: "kvm-file-add",
+    abi.KVM_DEV_VFIO_FILE_DEL: "kvm-file-del",
+}
+
+
+def _read(memory: Memory, address: int, longest: int, shortest: int) -> bytes:
+    """`longest` bytes; only as many as the caller says there are, where memory ends before that."""
+    try:
+        return memory.read(address, longest)
+    except OSError:
+        size = int.from_bytes(memory.read(address, shortest)[:4], "little")
+        return memory.read(address, max(shortest, min(size, longest)))
+
+
+def _rest(memory: Memory, address: int, begin: int, end: int) -> bytes:
+    """What a newer caller has that we know nothing of: of a page of it, which is more than any."""
+    return memory.read(address + begin, min(end - begin, 4096))
+
+
+def _unreadable(name: str, address: int, error: OSError) -> Call:
+    if error.errno != errno.EFAULT:
+        raise error
+    return Call(name, address, errno=errno.EFAULT)
+
+
+_ROLES = {"device": "a device", "iommufd": "an iommufd", "data": "a migration data descriptor"}
+
+
+def _explain(role: str, request: int) -> str:
+    """What Unknown says."""
+    called = f"{_ROLES[role]} was asked {request:#x}"
+    for other, requests in REQUESTS.items():
+        if request in requests:
+            return f"{called}, {requests[request].name}, which is a request on {_ROLES[other]}"
+    if request in (Vfio.DEVICE_FEATURE, Vfio.DEVICE_RESET):
+        return f"{called}, VFIO_{Vfio(request).name}, which is a request on {_ROLES['device']}"
+    try:
+        return f"{called}, {abi.OtherRequest(request).name}, which the emulation does not answer"
+    except ValueError:
+        number = request & 0xFF
+        return f"{called}, number {number} of VFIO's and iommufd's, which linux 7.3 does not define"

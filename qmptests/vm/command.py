@@ -5,15 +5,19 @@ from pathlib import Path
 
 import msgspec
 
+from qmptests.vfio import descriptors
 from qmptests.vm import dialect
 from qmptests.vm.definition import Definition
-from qmptests.vm.devices import DeviceProfile
+from qmptests.vm.devices import VFIO_DRIVER, DeviceProfile
 
 #: The descriptors that every VM inherits.
 QMP_FD = 3
 CONSOLE_FD = 4
 #: The character device of the monitor that a person may use.
 USER_MONITOR = "user"
+IOMMUFD_ID = "iommufd0"
+#: The PCI slot of the first emulated device; QEMU itself fills slots from the lowest.
+FIRST_SLOT = 0x10
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -68,9 +72,35 @@ def command_line(
     argv += definition.args
     for number, profile in enumerate(options.devices):
         argv += profile.arguments(number)
+    argv += _emulated(options.devices)
     argv += guest_args
     if options.incoming:
         argv += ["-incoming", "defer"]
     if options.paused:
         argv += ["-S"]
     return [*argv, *options.extra]
+
+
+def _emulated(profiles: Sequence[DeviceProfile]) -> list[str]:
+    """The emulated devices' options. Their addresses are fixed: both sides must have the same."""
+    argv: list[str] = []
+    for number, profile in enumerate(p for p in profiles if p.vfio):
+        assert profile.vfio is not None
+        own = profile.vfio.device_options
+        options = [
+            *(VFIO_DRIVER, f"id={emulated_name(number)}"),
+            *(f"fd={descriptors.device(number)}", f"iommufd={IOMMUFD_ID}"),
+        ]
+        if "addr=" not in own:
+            options.append(f"addr={FIRST_SLOT + number:#x}")
+        if own:
+            options.append(own)
+        argv += ["-device", ",".join(options)]
+    if argv:
+        argv = ["-object", f"iommufd,id={IOMMUFD_ID},fd={descriptors.IOMMUFD}", *argv]
+    return argv
+
+
+def emulated_name(number: int) -> str:
+    """The id of a VM's `number`th emulated device, from 0."""
+    return f"vf{number}"

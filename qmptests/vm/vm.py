@@ -18,6 +18,8 @@ from qmptests.guests import Guest, MemoryRange
 from qmptests.hosts import LocalHost, Process, deadline, wait
 from qmptests.qmp import Monitor, Transcript
 from qmptests.trace import TraceFollower, TraceLog
+from qmptests.vfio.emulation import Emulation
+from qmptests.vfio.profile import to_spec
 from qmptests.vm import command, terminal, tracing
 from qmptests.vm.console import Console
 from qmptests.vm.definition import Definition
@@ -27,6 +29,8 @@ START_S = 60.0
 #: Seconds for QEMU to answer `quit`, and to exit then, before SIGKILL.
 QUIT_ANSWER_S = 3.0
 QUIT_S = 10.0
+#: Of the emulated devices' data: the same on both sides, so that each knows what is to arrive.
+SEED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,10 @@ class Files:
     @property
     def qmp(self) -> Path:
         return self.folder / f"{self.name}.qmp.jsonl"
+
+    @property
+    def vfio(self) -> Path:
+        return self.folder / f"{self.name}.vfio.jsonl"
 
 
 class VM:
@@ -91,8 +99,19 @@ class VM:
                 known=build.facts.trace_events,
             )
         )
+        #: Its emulated devices, if it has any.
+        self.emulation = self._emulation()
         self.asked_to_quit = False
         self.spawned = False
+
+    def _emulation(self) -> Emulation | None:
+        side = "destination" if self.options.incoming else "source"
+        profiles = [(p.name, p.vfio) for p in self.options.devices if p.vfio]
+        specs = [
+            to_spec(profile, command.emulated_name(n), SEED, profile_name=name, side=side)
+            for n, (name, profile) in enumerate(profiles)
+        ]
+        return Emulation(self.name, self.host, specs, self.files.vfio) if specs else None
 
     async def start(self) -> None:
         """Start QEMU and negotiate QMP.
@@ -119,7 +138,8 @@ class VM:
             with qmp_child, console_child, terminal.lent(bool(self.wrapper)) as standard:
                 self.console = Console(console, self.files.console, self.guest_console)
                 undo.callback(self.console.close)
-                self.process = await self.host.spawn(
+                starter = self.emulation or self.host
+                self.process = await starter.spawn(
                     self.name,
                     [*self.wrapper, *self.argv],
                     env=self.build.env,
@@ -231,6 +251,8 @@ class VM:
                 Path(self.options.monitor_socket).unlink(missing_ok=True)
             self.console.close()
             await self.monitor.close()
+            if self.emulation is not None:
+                await self.emulation.close()
 
     async def _quit(self) -> None:
         """One that does not even answer (stopped, stuck) gets no time to exit in."""

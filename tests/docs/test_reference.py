@@ -9,11 +9,15 @@ from typing import Any
 import click
 import msgspec
 import pytest
+from msgspec import structs
 
 from qmptests import guests, plugin
 from qmptests.cli.commands import cli
 from qmptests.fixtures import hooks
 from qmptests.guests.dirtier import DirtierParameters
+from qmptests.vfio.profile import VfioProfile
+from qmptests.vfio.script import DO
+from qmptests.vfio.when import CALLS, When
 from qmptests.vm import Definition, devices, dialect, parse, shipped
 from qmptests.vm.devices import DeviceProfile
 
@@ -109,6 +113,43 @@ def test_the_example_of_a_device_profile_is_one() -> None:
     (example,) = re.findall(r"^```toml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     name = "virtio-scsi"
     assert devices.parse(example, "device-profiles.md", name) == devices.load(name)
+
+
+def test_every_key_of_a_vfio_profile_is_documented_with_its_default() -> None:
+    documented = {row[0]: row[1] for row in rows("vfio-profiles.md", "Keys of `[vfio]`")}
+    fields = {
+        field.name: getattr(VfioProfile(), field.name) for field in structs.fields(VfioProfile)
+    }
+    assert list(documented) == list(fields)
+    for name, default in fields.items():
+        if default not in (None, ""):
+            assert documented[name] == msgspec.json.encode(default).decode().strip('"')
+
+
+def test_every_key_of_a_rule_is_documented() -> None:
+    keys = [field.encode_name for field in structs.fields(When)]
+    assert first_cells("vfio-profiles.md", "Keys of `[[vfio.when]]`") == keys
+
+
+def test_everything_that_a_rule_can_do_is_documented_by_an_example_that_is_right() -> None:
+    documented = first_cells("vfio-profiles.md", "What can happen")
+    assert [example.partition("=")[0] for example in documented] == list(DO)
+    for example in documented:
+        assert When(call="read", do=example).rule()
+
+
+def test_every_call_of_a_rule_is_documented() -> None:
+    documented = ", ".join(first_cells("vfio-profiles.md", "Calls")).split(", ")
+    assert set(documented) == set(CALLS)
+
+
+def test_the_examples_of_vfio_profiles_are_right() -> None:
+    page = (REFERENCE / "vfio-profiles.md").read_text()
+    (example,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert devices.parse(example, "vfio-profiles.md", "x").vfio
+    options = re.findall(r"--device (\S+)", page)
+    assert len(options) == 3
+    assert all(devices.load(option).vfio for option in options)
 
 
 def test_every_guest_and_its_keys_are_documented() -> None:

@@ -162,7 +162,7 @@ def test_the_detail_of_a_pruned_cell_names_who_lacks_something_and_nobody_else(a
         (
             {"devices": [DeviceProfile(name="nic", devices=["e1000,id=x", "igb"])]},
             "device-lacking",
-            "old has no device igb",
+            "old has no device 'igb'",
         ),
         (
             {"capabilities": [{"switchover-ack": True}]},

@@ -1,0 +1,163 @@
+"""One device: its answers to the calls on its descriptors, as Linux's vfio-pci gives them. Pure."""
+
+import errno
+from collections.abc import Callable
+
+from qmptests.vfio import abi
+from qmptests.vfio.abi import State
+from qmptests.vfio.calls import Answer, Call, Memory, Unknown
+from qmptests.vfio.features import FEATURES, Features, put
+from qmptests.vfio.interrupts import Interrupts
+from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.pci import Bars, ConfigSpace
+from qmptests.vfio.spec import IOMMU_TRACKING, Spec
+
+#: Offsets of regions in the device's descriptor (VFIO_PCI_OFFSET_SHIFT).
+REGION_SHIFT = 40
+
+_Handler = Callable[[Call, Memory, float], Answer]
+
+
+class Device:
+    """A device, from its first call on.
+
+    `bound_at`: when QEMU bound it to its iommufd, None before that; `devid`: its number there.
+    """
+
+    def __init__(self, spec: Spec, iommufd: Iommufd) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.config = ConfigSpace(spec)
+        self.bars = Bars(spec)
+        self.interrupts = Interrupts(spec)
+        self.features = features = Features(spec)
+        self.migration = features.migration
+        self.problems = features.problems
+        self.iommufd = iommufd
+        self.bound_at: float | None = None
+        self.devid = 0
+        self._latency = dict(spec.latency)
+        self._handlers: dict[str, _Handler] = {
+            "bind": self._bind,
+            "attach": self._attach,
+            "detach": self._detach,
+            "device-info": self._device_info,
+            "region-info": self._region_info,
+            "irq-info": self._irq_info,
+            "set-irqs": self._set_irqs,
+            "reset": self._reset,
+            "hot-reset-info": self._no_hot_reset,
+            "hot-reset": self._no_hot_reset,
+            "precopy-info": features.precopy_info,
+            "read": features.read,
+            "write": features.write,
+            "probe": features.probe,
+            "feature": features.probe,
+            "dma-buf": lambda *_: Answer(errno=errno.ENOTTY),
+            **dict.fromkeys(FEATURES, features.answer),
+        }
+
+    @property
+    def state(self) -> State:
+        """Its migration state."""
+        return self.features.state
+
+    @property
+    def moved(self) -> int:
+        """Bytes of migration data that were read or written so far."""
+        return self.migration.moved
+
+    def handle(self, call: Call, memory: Memory, now: float) -> Answer:
+        """The answer; raises `calls.Unknown`."""
+        handler = self._handlers.get(call.name)
+        if handler is None:
+            raise Unknown(f"{self.name}: no device is asked for '{call.name}'")
+        if call.errno:
+            return Answer(errno=call.errno)
+        if self.bound_at is None and call.name != "bind":
+            return Answer(errno=errno.EINVAL)
+        try:
+            answer = handler(call, memory, now)
+        except OSError as error:
+            return Answer(errno=error.errno or errno.EIO)
+        if self._latency and (delay := self._delay(call)):
+            return answer._replace(delay_s=answer.delay_s + delay)
+        return answer
+
+    def config_write(self, call: Call) -> bytes:
+        """What then stands in configuration space where QEMU wrote; it may reset the device."""
+        if self.config.is_reset(call.address, call.argument):
+            self.features.reset()
+        return self.config.write(call.address, call.argument)
+
+    def wrote(self, iova: int, length: int) -> None:
+        """It has written to the guest's memory: for those who track which pages are dirty."""
+        self.features.dirty_pages.record(iova, length)
+        self.iommufd.record(self.devid, iova, length)
+
+    def fail(self) -> None:
+        """Go to ERROR, as a device does whose firmware has died."""
+        self.features.fail()
+
+    def _delay(self, call: Call) -> float:
+        if call.name == "set-state" and call.detail:
+            word = f"set-state:{call.detail[0][1]}"
+            if word in self._latency:
+                return self._latency[word]
+        return self._latency.get(call.name, 0.0)
+
+    def _bind(self, call: Call, memory: Memory, now: float) -> Answer:
+        asked: abi.BindIommufd = call.argument
+        if asked.flags or asked.iommufd < 0 or self.bound_at is not None:
+            return Answer(errno=errno.EINVAL)
+        tracking = self.spec.dirty_tracking == IOMMU_TRACKING
+        self.devid = self.iommufd.bind(self.name, dirty_tracking=tracking)
+        self.bound_at = now
+        return put(call, memory, abi.BIND_IOMMUFD, asked._replace(out_devid=self.devid))
+
+    def _attach(self, call: Call, memory: Memory, _: float) -> Answer:
+        asked: abi.AttachIommufdPt = call.argument
+        if asked.flags:
+            return Answer(errno=errno.EINVAL)
+        pt_id = self.iommufd.attach(self.devid, asked.pt_id)
+        return put(call, memory, abi.ATTACH_IOMMUFD_PT, asked._replace(pt_id=pt_id))
+
+    def _detach(self, call: Call, _: Memory, __: float) -> Answer:
+        if call.argument.flags:
+            return Answer(errno=errno.EINVAL)
+        self.iommufd.detach(self.devid)
+        return Answer()
+
+    def _device_info(self, call: Call, memory: Memory, _: float) -> Answer:
+        flags = abi.DeviceFlag.PCI | abi.DeviceFlag.RESET
+        info = abi.DeviceInfo(call.size, flags, abi.NUM_REGIONS, abi.NUM_IRQS)
+        return put(call, memory, abi.DEVICE_INFO, info)
+
+    def _region_info(self, call: Call, memory: Memory, _: float) -> Answer:
+        index = call.argument.index_
+        if index > abi.Region.CONFIG:  # there is no VGA
+            return Answer(errno=errno.EINVAL)
+        flags, length = self.bars.region_info(index)
+        info = abi.RegionInfo(call.size, flags, index, 0, length, index << REGION_SHIFT)
+        return put(call, memory, abi.REGION_INFO, info)
+
+    def _irq_info(self, call: Call, memory: Memory, _: float) -> Answer:
+        index = call.argument.index_
+        found = self.interrupts.info(index)
+        if found is None:
+            return Answer(errno=errno.EINVAL)
+        return put(call, memory, abi.IRQ_INFO, abi.IrqInfo(call.size, found[0], index, found[1]))
+
+    def _set_irqs(self, call: Call, memory: Memory, _: float) -> Answer:
+        size = self.interrupts.data_size(call.argument)
+        data = memory.read(call.payload + abi.IRQ_SET.size, size) if size else b""
+        return self.interrupts.set(call.argument, data)
+
+    def _reset(self, _: Call, __: Memory, ___: float) -> Answer:
+        """Configuration space and interrupts are as before: Linux saves and restores them."""
+        self.features.reset()
+        return Answer()
+
+    def _no_hot_reset(self, _: Call, __: Memory, ___: float) -> Answer:
+        """Its bus can't be reset. QEMU only asks after VFIO_DEVICE_RESET has failed."""
+        return Answer(errno=errno.ENODEV)

@@ -1,0 +1,210 @@
+"""A device together with what it has in this world: descriptors, content, its script."""
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from qmptests.vfio import descriptors, syscalls
+from qmptests.vfio.abi import State
+from qmptests.vfio.calls import Kind, Span
+from qmptests.vfio.content import Checker, Content
+from qmptests.vfio.device import Device
+from qmptests.vfio.eventfds import EventDescriptors
+from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.listener import Listener
+from qmptests.vfio.memory import ProcessMemory
+from qmptests.vfio.script import Script
+from qmptests.vfio.spec import Spec
+from qmptests.vfio.words import state_word
+
+#: Offsets of regions in the device's descriptor, as vfio-pci has them (VFIO_PCI_OFFSET_SHIFT).
+REGION_SHIFT = 40
+CONFIG_OFFSET = 7 << REGION_SHIFT
+#: Bytes of content that are made, or checked, at a time.
+BLOCK = 1 << 20
+#: Memory that is set aside at a time for what is to arrive.
+AHEAD = 16 << 20
+FALLOC_FL_KEEP_SIZE = 1
+
+
+class Emulated:
+    """One device. Its configuration space and BARs are a memfd that QEMU reads and maps by itself.
+
+    On the saving side the data descriptor is a placeholder whose reads are notified; on the
+    resuming side it is a memfd that QEMU writes to, unnoticed, and that is checked afterwards.
+    """
+
+    def __init__(self, number: int, spec: Spec, iommufd: Iommufd) -> None:
+        self.number = number
+        self.device = Device(spec, iommufd)
+        self.name = spec.name
+        self.spec = spec
+        self.script = Script(spec.rules)
+        self.content = Content(spec.seed, spec.name)
+        self.interrupts = EventDescriptors()
+        self.memory = os.memfd_create(f"vfio-{spec.name}", os.MFD_CLOEXEC)
+        os.truncate(self.memory, 9 << REGION_SHIFT)
+        os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
+        self._turn = 0
+        self._buffer = (ctypes.c_char * BLOCK)()
+        self._view = memoryview(self._buffer).cast("B")
+        #: What lies in the buffer.
+        self._made: Span | None = None
+        self._next: Span | None = None
+        #: What was read from the last data descriptor: [kind, generation, bytes], in order.
+        self.sent: list[list[int]] = []
+        #: The memfd of what arrives or has arrived.
+        self.arriving = -1
+        self._set_aside = 0
+        self._checker: Checker | None = None
+        self._checked = 0
+        #: What the check of the last arrival found; None before there was one.
+        self.verdict: dict[str, Any] | None = None
+        self.device.migration.load = self.load_problem
+
+    # --- what QEMU gets -------------------------------------------------------------------------
+
+    def open_data(self, listener: Listener, identity: int, kind: str) -> int:
+        """Give QEMU a data descriptor; its number there."""
+        number = descriptors.data(self.number, self._turn)
+        self._turn += 1
+        descriptor = os.memfd_create(f"{kind}-{self.name}", os.MFD_CLOEXEC)
+        try:
+            listener.give(identity, descriptor, number)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if kind == "saving":
+            os.close(descriptor)
+            self.sent = []
+        else:
+            self._forget_arrival()
+            self.arriving = descriptor
+        return number
+
+    def _forget_arrival(self) -> None:
+        if self.arriving >= 0:
+            os.close(self.arriving)
+        self.arriving, self._set_aside, self._checker, self._checked = -1, 0, None, 0
+        self.verdict = None
+
+    def rewrite(self, offset: int, data: bytes) -> None:
+        """What stands in a region now."""
+        os.pwrite(self.memory, data, offset)
+
+    # --- content --------------------------------------------------------------------------------
+
+    def deliver(self, span: Span, memory: ProcessMemory, address: int, damage: str) -> None:
+        """Copy the bytes of `span`, at most BLOCK, to where a read wants them."""
+        if self._made != span:
+            self.content.fill(self._view, [span])
+        self._made = None
+        if damage:
+            self.content.damage(self._view, span, damage)
+        memory.copy(address, self._buffer, span.length)
+        if self.sent and self.sent[-1][:2] == [span.kind, span.generation]:
+            self.sent[-1][2] += span.length
+        else:
+            self.sent.append([span.kind, span.generation, span.length])
+        if span.kind is not Kind.END:  # the next is likely to be like this one
+            self._next = span._replace(start=span.start + span.length)
+
+    def prepare(self) -> bool:
+        """Make what is likely to be read next; whether there was something to do."""
+        if self._next is None:
+            return False
+        self.content.fill(self._view, [self._next])
+        self._made, self._next = self._next, None
+        return True
+
+    # --- arrival --------------------------------------------------------------------------------
+
+    def set_aside(self) -> bool:
+        """Have the kernel allocate memory for what arrives, a piece at a time; as `prepare`."""
+        wanted = self.spec.initial_bytes + self.spec.dirty_bytes + self.spec.stop_copy
+        if self.arriving < 0 or self._set_aside >= wanted or self._checker is not None:
+            return False
+        length = min(AHEAD, wanted - self._set_aside)
+        try:
+            syscalls.fallocate(self.arriving, FALLOC_FL_KEEP_SIZE, self._set_aside, length)
+        except OSError as error:
+            if error.errno != errno.EINTR:
+                self._set_aside = wanted  # it only saves time
+                return False
+            return True
+        self._set_aside += length
+        return True
+
+    def load_problem(self) -> str:
+        """What is wrong with what arrived, at the cheap look that fits into downtime."""
+        length = os.fstat(self.arriving).st_size if self.arriving >= 0 else 0
+        return self.content.plausible(os.pread(self.arriving, 4096, max(0, length - 4096)), length)
+
+    def answered_state(self) -> None:
+        """QEMU knows of the new state: once the device has been set going, check what arrived."""
+        going = self.device.state in (State.RUNNING, State.RUNNING_P2P)
+        if going and self.arriving >= 0 and self._checker is None:
+            self._checker = Checker(self.content)
+
+    def check(self) -> bool:
+        """One block; as `prepare`."""
+        if self._checker is None:
+            return False
+        read = os.preadv(self.arriving, [self._view], self._checked)
+        self._made = self._next = None
+        if read:
+            self._checker.feed(self._view[:read])
+            self._checked += read
+        if not read or self._checker.problem:
+            self._finish_check()
+        return True
+
+    def _finish_check(self) -> None:
+        assert self._checker is not None
+        found = self._checker.finish()
+        length = os.fstat(self.arriving).st_size
+        self._forget_arrival()
+        self.verdict = {
+            "received_bytes": length,
+            "problem": found.problem,
+            "chunks": _chunks(found.chunks),
+        }
+
+    @property
+    def busy(self) -> bool:
+        """Whether `work` has something to do."""
+        return self._checker is not None or self._next is not None
+
+    def work(self) -> bool:
+        """One piece of what can be done while no call waits; whether there was any."""
+        return self.prepare() or self.check() or self.set_aside()
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def report(self, counts: dict[str, int]) -> dict[str, Any]:
+        """What became of it, for the outcome; finishes a check that is under way."""
+        while self._checker is not None:
+            self.check()
+        device = self.device
+        return {
+            "name": self.name,
+            "profile": self.spec.profile,
+            "seed": self.spec.seed,
+            "state": state_word(device.state),
+            "calls": counts,
+            "sent": _chunks(self.sent),
+            "reinits": device.migration.reinits,
+            "arrival": self.verdict,
+            "fired": [fired.rule.words or fired.rule.on for fired in self.script.fired],
+            "unfired": [rule.words or rule.on for rule in self.script.unfired()],
+        }
+
+
+def _chunks(found: Iterable[Sequence[int]]) -> list[dict[str, Any]]:
+    """Pieces of a stream, for the outcome."""
+    return [
+        {"kind": Kind(kind).name.lower().replace("_", "-"), "generation": generation, "bytes": size}
+        for kind, generation, size in found
+    ]

@@ -1,0 +1,73 @@
+"""Start a command under the filter: fork, descriptors, filter, exec."""
+
+import array
+import os
+import signal
+import socket
+from typing import NamedTuple
+
+from qmptests.vfio import syscalls
+
+
+class Child(NamedTuple):
+    """The process that was started, and the listener of its filter."""
+
+    pid: int
+    listener: int
+
+
+def start(argv: list[str], program: bytes, reserved: dict[int, int]) -> Child:
+    """Exec `argv` under the filter; `reserved` maps numbers that it sees to descriptors of ours.
+
+    It dies with us. What it inherits besides is what is inheritable. Raises OSError, with the
+    errno of the step that failed.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _become(argv, program, reserved, parent, theirs)
+        except OSError as error:
+            theirs.send((error.errno or 1).to_bytes(4, "little") + str(error).encode())
+        finally:
+            os._exit(127)
+    theirs.close()
+    with ours:
+        listener, said = -1, b"?"
+        while said:  # the end of file comes with the exec
+            said, ancillary, _, _ = ours.recvmsg(
+                4096, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC
+            )
+            for _, _, payload in ancillary:
+                listener = array.array("i", payload)[0]
+            if said[4:]:
+                os.waitpid(pid, 0)
+                if listener >= 0:
+                    os.close(listener)
+                raise OSError(int.from_bytes(said[:4], "little"), said[4:].decode())
+    return Child(pid, listener)
+
+
+def _become(
+    argv: list[str],
+    program: bytes,
+    reserved: dict[int, int],
+    parent: int,
+    channel: socket.socket,
+) -> None:
+    """In the child. Returns only by raising OSError."""
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(127)
+    for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ours, signal.SIG_DFL)
+    for number, descriptor in reserved.items():
+        os.dup2(descriptor, number)
+    listener = syscalls.listen(program)
+    socket.send_fds(channel, [b"\0\0\0\0"], [listener])
+    os.close(listener)
+    try:
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        raise OSError(error.errno, f"{argv[0]}: {error.strerror}") from error

@@ -1,0 +1,191 @@
+"""An IOMMU's objects: address spaces, page tables, and the devices that are attached to them.
+
+It is one of x86-64 with 48 bits, without nesting and PASIDs; whether it has dirty bits is up to
+each device. Errors are those of drivers/iommu/iommufd in Linux.
+"""
+
+import errno
+from typing import TypeVar
+
+from qmptests.vfio.iova import LAST, IovaSpace, Limits, Mapping
+from qmptests.vfio.tracking import PAGE, DirtyPages
+
+#: What a page table can't map, and what the interrupts of any device take away.
+BEYOND = (1 << 48, LAST)
+MSI_WINDOW = (0xFEE00000, 0xFEEFFFFF)
+
+
+class Ioas:
+    """An address space."""
+
+    def __init__(self) -> None:
+        self.space = IovaSpace()
+
+
+class PageTable:
+    """A page table of an address space. `dirty` is None if it has no dirty bits; `automatic` ones
+    come and go with the devices that are attached to the address space directly.
+    """
+
+    def __init__(self, ioas: Ioas, dirty: DirtyPages | None, *, automatic: bool = False) -> None:
+        self.ioas = ioas
+        self.dirty = dirty
+        self.automatic = automatic
+
+
+class Bound:
+    """A device, and the id of the page table that it is attached to (0: none)."""
+
+    def __init__(self, name: str, *, dirty_tracking: bool) -> None:
+        self.name = name
+        self.dirty_tracking = dirty_tracking
+        self.table = 0
+
+
+T = TypeVar("T", Ioas, PageTable, Bound)
+
+
+class Iommu:
+    """Objects by id, and what VFIO asks of them. An id is the lowest free one from 1."""
+
+    def __init__(self) -> None:
+        self.objects: dict[int, Ioas | PageTable | Bound] = {}
+
+    # --- what VFIO asks -------------------------------------------------------------------------
+
+    def bind(self, name: str, dirty_tracking: bool) -> int:
+        """VFIO_DEVICE_BIND_IOMMUFD: the device's id. `dirty_tracking`: whether its IOMMU can."""
+        return self.add(Bound(name, dirty_tracking=dirty_tracking))
+
+    def unbind(self, dev_id: int) -> None:
+        """The device is closed. Raises OSError (ENOENT) if there is none of that id."""
+        self.detach(dev_id)
+        del self.objects[dev_id]
+
+    def attach(self, dev_id: int, pt_id: int) -> int:
+        """VFIO_DEVICE_ATTACH_IOMMUFD_PT: the id of the page table that the device now uses.
+
+        `pt_id` is a page table, or an address space, which then has one of its own. A device that
+        is attached already changes over. Raises OSError: ENOENT for an unknown id; EINVAL if it is
+        neither, or a page table with dirty bits and the device's IOMMU has none; EADDRINUSE if a
+        mapping is in the device's way.
+        """
+        device = self.get(dev_id, Bound)
+        target = self.objects.get(pt_id)
+        if target is None:
+            raise OSError(errno.ENOENT, f"no object {pt_id}")
+        if isinstance(target, Bound):
+            raise OSError(errno.EINVAL, f"{pt_id} is a device")
+        if isinstance(target, PageTable) and target.dirty is not None and not device.dirty_tracking:
+            raise OSError(errno.EINVAL, f"{device.name} can't have dirty bits")
+        ioas = target if isinstance(target, Ioas) else target.ioas
+        ioas.space.limit(_limits(page_table=True, attached=True))
+        if isinstance(target, Ioas):
+            pt_id = self._own_table(target)
+        self._move(device, pt_id)
+        return pt_id
+
+    def detach(self, dev_id: int) -> None:
+        """VFIO_DEVICE_DETACH_IOMMUFD_PT; nothing for a device that isn't attached. Raises OSError
+        (ENOENT) if there is none of that id.
+        """
+        self._move(self.get(dev_id, Bound), 0)
+
+    def record(self, dev_id: int, iova: int, length: int) -> None:
+        """The device wrote there: for the dirty bits of its page table, if it has them."""
+        table = self.objects.get(self.get(dev_id, Bound).table)
+        if isinstance(table, PageTable) and table.dirty is not None:
+            table.dirty.record(iova, length)
+
+    def translate(self, dev_id: int, iova: int, length: int) -> list[Mapping]:
+        """Where the device's DMA goes, in pieces. Raises OSError (EFAULT) where nothing is mapped,
+        and for a device that is not attached.
+        """
+        return self._space(dev_id).translate(iova, length)
+
+    def mappings(self, dev_id: int) -> list[Mapping]:
+        """All that the device can reach, in order; nothing while it is not attached."""
+        return self._space(dev_id).all()
+
+    # --- objects --------------------------------------------------------------------------------
+
+    def free_id(self) -> int:
+        """What the next object is called."""
+        number = 1
+        while number in self.objects:
+            number += 1
+        return number
+
+    def add(self, thing: Ioas | PageTable | Bound) -> int:
+        """Its id."""
+        number = self.free_id()
+        self.objects[number] = thing
+        return number
+
+    def get(self, number: int, kind: type[T]) -> T:
+        """The object of that id. Raises OSError (ENOENT) if there is none of that kind."""
+        thing = self.objects.get(number)
+        if not isinstance(thing, kind):
+            raise OSError(errno.ENOENT, f"no such object: {number}")
+        return thing
+
+    def tables(self, ioas: Ioas) -> dict[int, PageTable]:
+        """The page tables of an address space."""
+        return {
+            number: thing
+            for number, thing in self.objects.items()
+            if isinstance(thing, PageTable) and thing.ioas is ioas
+        }
+
+    def admit(self, ioas: Ioas) -> None:
+        """Make room for a page table. Raises OSError (EADDRINUSE) if a mapping is in its way."""
+        ioas.space.limit(_limits(page_table=True, attached=self._any_attached(ioas)))
+
+    def destroy(self, number: int) -> None:
+        """IOMMU_DESTROY. Raises OSError: ENOENT for an unknown id, EBUSY if something uses it."""
+        thing = self.objects.get(number)
+        if thing is None:
+            raise OSError(errno.ENOENT, f"no object {number}")
+        used = self.tables(thing) if isinstance(thing, Ioas) else self._attached(number)
+        if used or isinstance(thing, Bound):
+            raise OSError(errno.EBUSY, f"{number} is in use")
+        del self.objects[number]
+        if isinstance(thing, PageTable):
+            self._relax(thing.ioas)
+
+    def _space(self, dev_id: int) -> IovaSpace:
+        table = self.objects.get(self.get(dev_id, Bound).table)
+        return table.ioas.space if isinstance(table, PageTable) else IovaSpace()
+
+    def _attached(self, pt_id: int) -> bool:
+        return any(isinstance(d, Bound) and d.table == pt_id for d in self.objects.values())
+
+    def _any_attached(self, ioas: Ioas) -> bool:
+        return any(self._attached(number) for number in self.tables(ioas))
+
+    def _own_table(self, ioas: Ioas) -> int:
+        for number, table in self.tables(ioas).items():
+            if table.automatic:
+                return number
+        return self.add(PageTable(ioas, None, automatic=True))
+
+    def _move(self, device: Bound, pt_id: int) -> None:
+        """Attach it there (0: nowhere) and leave where it was."""
+        left, device.table = device.table, pt_id
+        table = self.objects.get(left)
+        if isinstance(table, PageTable):
+            if table.automatic and not self._attached(left):
+                del self.objects[left]
+            self._relax(table.ioas)
+
+    def _relax(self, ioas: Ioas) -> None:
+        """Something left it: its limits are what those that remain ask for."""
+        tables = bool(self.tables(ioas))
+        ioas.space.limit(_limits(page_table=tables, attached=self._any_attached(ioas)))
+
+
+def _limits(*, page_table: bool, attached: bool) -> Limits:
+    """What an address space is limited to by what uses it; nothing without a page table."""
+    if not page_table:
+        return Limits()
+    return Limits(PAGE, (MSI_WINDOW, BEYOND) if attached else (BEYOND,))

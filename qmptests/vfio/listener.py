@@ -1,0 +1,67 @@
+"""The listening end of a seccomp filter: receive a call and answer it (seccomp_unotify(2))."""
+
+import contextlib
+import errno
+import fcntl
+
+from qmptests.vfio import abi
+
+_NOTHING = bytes(abi.NOTIFICATION.size)
+_RECV, _SEND, _VALID, _ADDFD = (
+    int(request)
+    for request in (
+        abi.Seccomp.NOTIF_RECV,
+        abi.Seccomp.NOTIF_SEND,
+        abi.Seccomp.NOTIF_ID_VALID,
+        abi.Seccomp.NOTIF_ADDFD,
+    )
+)
+
+
+class Gone(Exception):
+    """Who made the call is dead; nobody waits for an answer."""
+
+
+class Listener:
+    """One listener. Poll `fd` for reading before `receive`."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        with contextlib.suppress(OSError):  # before Linux 6.6 it is only slower
+            fcntl.ioctl(fd, abi.Seccomp.NOTIF_SET_FLAGS, abi.NOTIF_SYNC_WAKE_UP)
+
+    def receive(self) -> abi.Notification:
+        """The next call. Raises Gone if its thread died meanwhile."""
+        try:
+            return abi.NOTIFICATION.unpack(fcntl.ioctl(self.fd, _RECV, _NOTHING))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):
+                raise Gone from error
+            raise
+
+    def answer(self, identity: int, value: int = 0, number: int = 0) -> None:
+        """Let the call return `value`, or fail with errno `number`."""
+        self._send(abi.Response(identity, value, -number, 0))
+
+    def let_the_kernel(self, identity: int) -> None:
+        """Let the kernel do the call as if there were no filter."""
+        self._send(abi.Response(identity, 0, 0, abi.NOTIF_CONTINUE))
+
+    def _send(self, response: abi.Response) -> None:
+        with contextlib.suppress(FileNotFoundError):  # ENOENT: its thread was killed
+            fcntl.ioctl(self.fd, _SEND, abi.RESPONSE.pack(response))
+
+    def check(self, identity: int) -> None:
+        """Raise Gone unless the call still waits: its process's memory may be somebody else's."""
+        try:
+            fcntl.ioctl(self.fd, _VALID, identity.to_bytes(8, "little"))
+        except FileNotFoundError as error:
+            raise Gone from error
+
+    def give(self, identity: int, descriptor: int, number: int) -> None:
+        """Install our `descriptor` in the calling process as `number`, closed on its exec."""
+        request = abi.AddFd(identity, abi.ADDFD_SETFD, descriptor, number, 0o2000000)
+        try:
+            fcntl.ioctl(self.fd, _ADDFD, abi.ADDFD.pack(request))
+        except FileNotFoundError as error:
+            raise Gone from error

@@ -1,0 +1,290 @@
+"""Serving calls: from a notification to its answer, by way of the script and the device."""
+
+import contextlib
+import errno
+import heapq
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from qmptests.vfio import abi, calls, descriptors
+from qmptests.vfio.arch import Arch
+from qmptests.vfio.calllog import CallLog
+from qmptests.vfio.calls import Answer, Call
+from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, REGION_SHIFT, Emulated
+from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.listener import Gone, Listener
+from qmptests.vfio.memory import ProcessMemory
+from qmptests.vfio.script import DAMAGE
+from qmptests.vfio.spec import Rule
+from qmptests.vfio.words import state_word
+
+
+class Tell(Protocol):
+    """Tells everybody who is connected of an event."""
+
+    def __call__(self, event: str, **more: object) -> None: ...
+
+
+class Checked:
+    """The caller's memory, which is written only while its call still waits."""
+
+    def __init__(self, listener: Listener, identity: int, process: ProcessMemory) -> None:
+        self._listener = listener
+        self._identity = identity
+        self.process = process
+        self.read = process.read
+
+    def write(self, address: int, data: bytes) -> None:
+        self._listener.check(self._identity)
+        self.process.write(address, data)
+
+
+class Pending(NamedTuple):
+    """A call that waits for its answer; `emulated` is None for one of the iommufd's own."""
+
+    identity: int
+    emulated: Emulated | None
+    call: Call
+    memory: Checked
+    began_ns: int
+
+    @property
+    def device(self) -> str:
+        """Whose it is, for the log."""
+        return self.emulated.name if self.emulated else "iommufd"
+
+
+class Service:
+    """Answers the calls of one QEMU."""
+
+    def __init__(
+        self,
+        arch: Arch,
+        listener: Listener,
+        devices: list[Emulated],
+        iommufd: Iommufd,
+        log: CallLog,
+        tell: Tell,
+    ) -> None:
+        self._arch = arch
+        self._listener = listener
+        self._devices = devices
+        self._iommufd = iommufd
+        self._log = log
+        self._tell = tell
+        #: Calls that wait until they are released, in the order in which they came.
+        self.held: list[Pending] = []
+        #: Answers whose time has not come: (when, number, call, answer).
+        self._late: list[tuple[float, int, Pending, Answer]] = []
+        self._late_number = 0
+        self._memories: dict[int, ProcessMemory] = {}
+        #: The device's own doings, by the words that scripts and control sockets have for them.
+        self._acts: dict[str, Callable[[Emulated, float], None]] = {
+            "reinit": lambda e, value: e.device.migration.reinit(int(value)),
+            "grow": lambda e, value: e.device.migration.grow(int(value)),
+            "dirty": lambda e, value: e.device.migration.dirty(int(value)),
+            "grow-stop-copy": lambda e, value: e.device.migration.grow_stop_copy(int(value)),
+            "announce": lambda e, value: e.device.migration.announce(int(value)),
+            "error": lambda e, _: e.device.fail(time.monotonic()),
+            "interrupt": lambda e, value: e.interrupts.interrupt(int(value)),
+            "die": lambda _, __: os.kill(os.getpid(), signal.SIGKILL),
+        }
+
+    # --- one call -------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Receive one call and answer it, or see to it that it is answered later."""
+        with contextlib.suppress(Gone):
+            notification = self._listener.receive()
+            began = time.time_ns()
+            try:
+                self._serve(notification, began)
+            except calls.Unknown as error:
+                self._problem(notification, str(error), errno.ENOTTY)
+            except OSError as error:
+                self._problem(notification, str(error), error.errno or errno.EIO)
+
+    def _problem(self, notification: abi.Notification, text: str, number: int) -> None:
+        """A call that should not have come: said aloud, and failed."""
+        where = f"system call {notification.nr} on descriptor {notification.arg0}"
+        self._log.note("", "problem", words=f"{where}: {text}")
+        self._tell("problem", words=f"{where}: {text}")
+        self._listener.answer(notification.id, number=number)
+
+    def _serve(self, notification: abi.Notification, began_ns: int) -> None:
+        memory = Checked(self._listener, notification.id, self._memory_of(notification.pid))
+        decoded = self._decode(notification, memory)
+        if decoded is None:
+            self._listener.let_the_kernel(notification.id)
+            return
+        emulated, call = decoded
+        self._begin(Pending(notification.id, emulated, call, memory, began_ns))
+
+    def _memory_of(self, thread: int) -> ProcessMemory:
+        """A thread's memory, which is its process's."""
+        memory = self._memories.get(thread)
+        if memory is None:
+            memory = self._memories[thread] = ProcessMemory(thread)
+        return memory
+
+    def _decode(
+        self, notification: abi.Notification, memory: Checked
+    ) -> tuple[Emulated | None, Call] | None:
+        """Whose call it is, and what; None for one that is the kernel's."""
+        fd = notification.arg0
+        number = descriptors.device_of(fd)
+        emulated = self._devices[number] if 0 <= number < len(self._devices) else None
+        if notification.nr == self._arch.ioctl:
+            request = notification.arg1 & 0xFFFFFFFF
+            if request == abi.KVM_SET_DEVICE_ATTR:
+                call = calls.decode_kvm(notification.arg2, memory)
+                return (None, call) if call else None
+            if fd == descriptors.IOMMUFD:
+                return None, calls.decode("iommufd", request, notification.arg2, memory)
+            if emulated is None:
+                raise calls.Unknown(f"request {request:#x} for no device of ours")
+            role = "data" if descriptors.is_data(fd) else "device"
+            return emulated, calls.decode(role, request, notification.arg2, memory)
+        if emulated is None:
+            return None
+        if notification.nr == self._arch.pwrite64:
+            return emulated, self._region_write(notification, memory)
+        name = "read" if notification.nr == self._arch.read else "write"
+        count = min(notification.arg2, BLOCK)
+        return emulated, Call(name, notification.arg1, count, detail=(("length", count),))
+
+    @staticmethod
+    def _region_write(notification: abi.Notification, memory: Checked) -> Call:
+        region = notification.arg3 >> REGION_SHIFT
+        at = notification.arg3 & ((1 << REGION_SHIFT) - 1)
+        data = memory.read(notification.arg1, notification.arg2)
+        detail: calls.Detail = (("offset", at), ("length", len(data)), ("data", data[:16].hex()))
+        if region == abi.Region.CONFIG:
+            return Call("config-write", at, data, detail=detail)
+        return Call("bar-write", at, data, flags=region, detail=(("region", region), *detail))
+
+    # --- its script -----------------------------------------------------------------------------
+
+    def _begin(self, pending: Pending) -> None:
+        """See what the scripts have for it, then carry it out; each device has rules of its own."""
+        delay, damage = 0.0, ""
+        concerned = [pending.emulated] if pending.emulated else self._devices
+        for emulated in concerned:
+            for rule in self._rules(emulated, pending.call):
+                if rule.do == "errno":
+                    self._finish(pending, Answer(errno=int(rule.value), delay_s=delay))
+                    return
+                if rule.do in ("hold", "hang"):
+                    self._hold(pending, emulated)
+                    return
+                if rule.do == "delay":
+                    delay += rule.value
+                elif rule.do in DAMAGE:
+                    damage = rule.do
+                else:
+                    self.act(emulated, rule.do, rule.value)
+        self._carry_out(pending, delay, damage)
+
+    def _rules(self, emulated: Emulated, call: Call) -> list[Rule]:
+        """Those that fire now; everybody is told."""
+        if not emulated.script.watches(call.name):
+            return []
+        device = emulated.device
+        since = time.monotonic() - device.bound_at if device.bound_at is not None else 0.0
+        fired = emulated.script.match(call, state_word(device.state), device.moved, since)
+        for rule in fired:
+            words = rule.words or f"{rule.do} at {rule.on}"
+            self._log.note(emulated.name, "rule", words=words, call=call.name)
+            self._tell("fired", device=emulated.name, call=call.name, rule=words)
+        return fired
+
+    def act(self, emulated: Emulated, do: str, value: float) -> None:
+        """Have a device do something of its own accord. Raises ValueError for an unknown word."""
+        if do not in self._acts:
+            raise ValueError(f"a device can't '{do}': it can {', '.join(sorted(self._acts))}")
+        self._acts[do](emulated, value)
+
+    def _hold(self, pending: Pending, emulated: Emulated) -> None:
+        self.held.append(pending)
+        call = pending.call
+        self._log.note(emulated.name, "held", call=call.name, **dict(call.detail))
+        self._tell("held", device=emulated.name, call=call.name, detail=dict(call.detail))
+
+    def release(self, device: str) -> int:
+        """Carry out what is held of that device ("": of all); how many calls it was."""
+        freed = [p for p in self.held if device in ("", p.device)]
+        self.held = [p for p in self.held if p not in freed]
+        for pending in freed:
+            self._log.note(pending.device, "released", call=pending.call.name)
+            with contextlib.suppress(Gone):
+                self._listener.check(pending.identity)
+                self._carry_out(pending, 0.0, "")
+        return len(freed)
+
+    # --- its answer -----------------------------------------------------------------------------
+
+    def _carry_out(self, pending: Pending, delay: float, damage: str) -> None:
+        now = time.monotonic()
+        emulated, call, memory = pending.emulated, pending.call, pending.memory
+        if call.errno:
+            answer = Answer(errno=call.errno)
+        elif emulated is None:
+            answer = (
+                Answer()
+                if call.name.startswith("kvm-")
+                else self._iommufd.handle(call, memory, now)
+            )
+        elif call.name == "config-write":
+            emulated.rewrite(CONFIG_OFFSET + call.address, emulated.device.config_write(call, now))
+            answer = Answer(value=len(call.argument))
+        elif call.name == "bar-write":
+            emulated.rewrite((call.flags << REGION_SHIFT) + call.address, call.argument)
+            answer = Answer(value=len(call.argument))
+        else:
+            before = emulated.device.state
+            answer = emulated.device.handle(call, memory, now)
+            self._provide(pending, emulated, answer, damage)
+            if emulated.device.state is not before:
+                self._tell("state", device=emulated.name, state=state_word(emulated.device.state))
+        if delay:
+            answer = answer._replace(delay_s=answer.delay_s + delay)
+        self._finish(pending, answer)
+
+    def _provide(self, pending: Pending, emulated: Emulated, answer: Answer, damage: str) -> None:
+        """What the answer asks for besides a number."""
+        if answer.opens:
+            number = emulated.open_data(self._listener, pending.identity, answer.opens)
+            pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
+        if answer.span is not None:
+            self._listener.check(pending.identity)
+            emulated.deliver(answer.span, pending.memory.process, pending.call.address, damage)
+        if answer.event_fds is not None:
+            emulated.interrupts.take(answer.event_fds, pending.memory.process.pid)
+
+    def _finish(self, pending: Pending, answer: Answer) -> None:
+        if answer.delay_s > 0:
+            self._late_number += 1
+            when = time.monotonic() + answer.delay_s
+            heapq.heappush(self._late, (when, self._late_number, pending, answer))
+        else:
+            self._reply(pending, answer)
+
+    def _reply(self, pending: Pending, answer: Answer) -> None:
+        self._listener.answer(pending.identity, answer.value, answer.errno)
+        self._log.call(pending.device, pending.call, answer, pending.began_ns)
+        emulated = pending.emulated
+        if emulated is not None and pending.call.name == "set-state" and not answer.errno:
+            emulated.answered_state()
+
+    @property
+    def next_late(self) -> float | None:
+        """When the next delayed answer is due, on the monotonic clock."""
+        return self._late[0][0] if self._late else None
+
+    def reply_late(self) -> None:
+        """Give the delayed answers whose time has come."""
+        while self._late and self._late[0][0] <= time.monotonic():
+            self._reply(*heapq.heappop(self._late)[2:])

@@ -1,0 +1,213 @@
+"""The supervisor: parent of one QEMU, and all the VFIO devices and the iommufd that QEMU has.
+
+Run as ``python -I -S supervisor.py FD``: FD is a file with the configuration as JSON (`Settings`).
+Standard library only, single-threaded. It starts the command under a seccomp filter, serves the
+calls that the filter notifies, and ends when the command has ended; the command dies with it.
+"""
+
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any, NamedTuple
+
+if __name__ == "__main__":
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from qmptests.vfio import arch, bpf, descriptors, interpose, spec
+from qmptests.vfio.calllog import CallLog
+from qmptests.vfio.control import Control
+from qmptests.vfio.emulated import Emulated
+from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.listener import Listener
+from qmptests.vfio.service import Service
+from qmptests.vfio.spec import Rule, Spec
+from qmptests.vfio.words import state_word
+
+#: Seconds after which what was logged is written even if calls keep coming.
+FLUSH_S = 0.05
+#: Exit status when the command could not be started.
+NOT_STARTED = 127
+
+
+class Settings(NamedTuple):
+    """What the supervisor is told.
+
+    `control`: the descriptor of a connected SOCK_SEQPACKET socket to an owner, `listen` that of a
+    listening one for all who want to steer; -1 for none. `log`: the call log's path, or "".
+    """
+
+    argv: list[str]
+    devices: list[Spec]
+    log: str = ""
+    control: int = -1
+    listen: int = -1
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Settings":
+        """What `json.dumps` of these fields, the devices as `spec.to_json`, was made of."""
+        devices = [spec.from_json(device) for device in fields["devices"]]
+        return cls(**{**fields, "devices": devices})
+
+
+class Supervisor:
+    """Starts one command and serves it until it ends."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._argv = settings.argv
+        iommufd = Iommufd()
+        self.devices = [Emulated(n, s, iommufd) for n, s in enumerate(settings.devices)]
+        self._poll = select.poll()
+        self.control = Control(
+            self._poll,
+            self._request,
+            socket.socket(fileno=settings.control) if settings.control >= 0 else None,
+            socket.socket(fileno=settings.listen) if settings.listen >= 0 else None,
+        )
+        self.log = CallLog(
+            settings.log,
+            {"argv": settings.argv, "devices": [spec.to_json(s) for s in settings.devices]},
+        )
+        self._iommufd = iommufd
+        self._flushed = time.monotonic()
+
+    def start(self) -> None:
+        """Start the command. Raises OSError."""
+        here = arch.current()
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        reserved = {descriptors.IOMMUFD: null}
+        reserved |= {descriptors.device(d.number): d.memory for d in self.devices}
+        writes = any(d.script.watches("write") or d.spec.write_bandwidth for d in self.devices)
+        program = bpf.pack(bpf.program(here, writes=writes))
+        self.child = interpose.start(self._argv, program, reserved)
+        os.close(null)
+        listener = Listener(self.child.listener)
+        self._pidfd = os.pidfd_open(self.child.pid)
+        self._poll.register(listener.fd, select.POLLIN)
+        self._poll.register(self._pidfd, select.POLLIN)
+        self._listener_fd = listener.fd
+        self.service = Service(
+            here, listener, self.devices, self._iommufd, self.log, self.control.tell
+        )
+        self.control.send_descriptor("started", self._pidfd, pid=self.child.pid)
+
+    def run(self) -> int:
+        """Serve; the command's wait status when it has ended."""
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # nothing that is made for a call is part of a cycle
+        poll, service, control = self._poll, self.service, self.control
+        while True:
+            ready = poll.poll(self._timeout_ms())
+            for fd, events in ready:
+                if fd == self._listener_fd:
+                    if events & select.POLLIN:
+                        service.serve()
+                    else:  # nobody is under the filter any more
+                        poll.unregister(fd)
+                elif fd == self._pidfd:
+                    return self._reap()
+                elif fd in control:
+                    control.ready(fd, events)
+            if control.abandoned:
+                return self._give_up()
+            if service.next_late is not None:
+                service.reply_late()
+            if not ready:
+                for emulated in self.devices:
+                    emulated.work()
+            if self.log.waiting and (not ready or time.monotonic() - self._flushed > FLUSH_S):
+                self.log.flush()
+                self._flushed = time.monotonic()
+
+    def _timeout_ms(self) -> float | None:
+        """How long nothing but a call or a request is worth waking up for."""
+        if self.log.waiting or any(emulated.busy for emulated in self.devices):
+            return 0
+        late = self.service.next_late
+        return None if late is None else max(0.0, late - time.monotonic()) * 1e3
+
+    def _reap(self) -> int:
+        """The command has ended: finish the checks and report."""
+        _, status, usage = os.wait4(self.child.pid, 0)
+        devices = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
+        self.log.note("", "ended", status=os.waitstatus_to_exitcode(status))
+        self.log.close()
+        self.control.tell(
+            "ended",
+            status=status,
+            cpu_s=round(usage.ru_utime + usage.ru_stime, 6),
+            max_rss_kib=usage.ru_maxrss,
+            own_cpu_s=round(time.process_time(), 6),
+            devices=devices,
+        )
+        self.control.drain(2000)
+        return status
+
+    def _give_up(self) -> int:
+        """The owner is gone: so is everything else."""
+        os.kill(self.child.pid, signal.SIGKILL)
+        _, status = os.waitpid(self.child.pid, 0)
+        self.log.close()
+        return status
+
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What someone at a control socket wants; ValueError and KeyError have its words."""
+        do, device = request["do"], request.get("device", "")
+        if do == "release":
+            return {"released": self.service.release(device)}
+        if do == "status":
+            return {"devices": [self._status(emulated) for emulated in self.devices]}
+        named = [emulated for emulated in self.devices if emulated.name == device]
+        if not named:
+            names = ", ".join(emulated.name for emulated in self.devices)
+            raise ValueError(f"there is no device '{device}': {names}")
+        if do == "rule":
+            rule = Rule(**{**request["rule"], "states": tuple(request["rule"].get("states", ()))})
+            return {"number": named[0].script.add(rule)}
+        if do == "unrule":
+            named[0].script.remove(request["number"])
+            return {}
+        self.service.act(named[0], do, request.get("value", 0))
+        return {}
+
+    def _status(self, emulated: Emulated) -> dict[str, Any]:
+        held = [p.call for p in self.service.held if p.device == emulated.name]
+        return {
+            "name": emulated.name,
+            "state": state_word(emulated.device.state),
+            "held": [{"call": call.name, **dict(call.detail)} for call in held],
+            "sent_bytes": sum(size for _, _, size in emulated.sent),
+            "reinits": emulated.device.migration.reinits,
+        }
+
+
+def main() -> None:
+    with open(int(sys.argv[1]), encoding="utf-8") as stream:
+        settings = Settings.from_json(json.load(stream))
+    for descriptor in (settings.control, settings.listen):
+        if descriptor >= 0:
+            os.set_inheritable(descriptor, False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
+    supervisor = Supervisor(settings)
+    try:
+        supervisor.start()
+    except OSError as error:
+        supervisor.control.tell("failed", errno=error.errno, words=str(error))
+        supervisor.control.drain(2000)
+        if settings.control < 0:
+            sys.stderr.write(f"qmptests: {error.strerror}\n")
+        sys.exit(NOT_STARTED)
+    status = supervisor.run()
+    if settings.control < 0:
+        code = os.waitstatus_to_exitcode(status)
+        sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()

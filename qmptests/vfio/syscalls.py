@@ -1,0 +1,94 @@
+"""System calls that Python has no function for. Each raises OSError with the kernel's errno."""
+
+import ctypes
+import os
+
+from qmptests.vfio import abi, arch
+
+PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+PR_SET_NO_NEW_PRIVS = 38
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_prctl = _libc.prctl
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+_syscall = _libc.syscall
+_syscall.restype = ctypes.c_long
+_fallocate = _libc.fallocate64
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_write_vm = _libc.process_vm_writev
+_write_vm.restype = ctypes.c_ssize_t
+
+
+class _Vector(ctypes.Structure):
+    """`struct iovec`."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+_write_vm.argtypes = [
+    ctypes.c_int,
+    ctypes.POINTER(_Vector),
+    ctypes.c_ulong,
+    ctypes.POINTER(_Vector),
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+]
+
+
+class _Program(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2)."""
+    _checked(_prctl(option, value, 0, 0, 0), f"prctl({option})")
+
+
+def listen(program: bytes) -> int:
+    """Put this thread under a seccomp filter; returns the listener (seccomp(2)).
+
+    A signal that comes to a thread whose call has been received only interrupts it if it is fatal
+    (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19), so no call is made twice.
+    """
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    flags = abi.FILTER_NEW_LISTENER | abi.FILTER_WAIT_KILLABLE_RECV
+    filter_ = _Program(len(program) // 8, program)
+    number = ctypes.c_long(arch.current().seccomp)
+    return _checked(
+        _syscall(
+            number,
+            ctypes.c_uint(abi.SET_MODE_FILTER),
+            ctypes.c_uint(flags),
+            ctypes.byref(filter_),
+        ),
+        "seccomp",
+    )
+
+
+def take_descriptor(pidfd: int, descriptor: int) -> int:
+    """A duplicate of another process's descriptor (pidfd_getfd(2)), which must be ours to trace."""
+    number = ctypes.c_long(arch.current().pidfd_getfd)
+    return _checked(
+        _syscall(number, ctypes.c_int(pidfd), ctypes.c_int(descriptor), ctypes.c_uint(0)),
+        "pidfd_getfd",
+    )
+
+
+def write_process(pid: int, address: int, buffer: int, length: int) -> int:
+    """Copy `length` bytes from address `buffer` of ours; how many were (process_vm_writev(2))."""
+    ours, theirs = _Vector(buffer, length), _Vector(address, length)
+    return _checked(_write_vm(pid, ours, 1, theirs, 1, 0), "process_vm_writev")
+
+
+def fallocate(descriptor: int, mode: int, start: int, length: int) -> None:
+    """fallocate(2), which Python has without its modes only."""
+    _checked(_fallocate(descriptor, mode, start, length), "fallocate")
