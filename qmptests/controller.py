@@ -177,6 +177,7 @@ def _select(config: pytest.Config) -> "tuple[store.Matrix, list[Any]]":
         capabilities=values(config, "qemu_capabilities"),
         accelerator=option(config, "qemu_accel") or "tcg",
         deprecated=not config.getoption("qemu_no_deprecated"),
+        same_build=config.getoption("qemu_same_build"),
     )
     tier = option(config, "qemu_matrix") or "smoke"
     return request.matrix(asked, tier, values(config, "qemu_cell"), _progress())

@@ -21,6 +21,7 @@ pytest_plugins = [
     "qmptests.fixtures.needs",
     "qmptests.fixtures.migrating",
     "qmptests.fixtures.verdicts",
+    "qmptests.fixtures.vfio",
 ]
 
 #: Option -> its text; it may be repeated. The ini key is a list, or words for what was one once.
@@ -49,6 +50,7 @@ _VALUES = {
 _WORDS = ("qemu_args", "qemu_source_args", "qemu_destination_args", "qemu_wrapper")
 _FLAGS = {
     "qemu_no_deprecated": "leave deprecated machine types out of the matrix",
+    "qemu_same_build": "pairs of a build with itself as well, where there are several builds",
     "qemu_pause_on_failure": "keep both VMs of a failed migration until Enter is pressed",
 }
 #: pytest's options that ask for something else than to run tests, or to collect them.
@@ -56,7 +58,8 @@ _QUESTIONS = ("help", "version", "markers", "showfixtures", "show_fixtures_per_t
 MARKERS = (
     "qemu_needs(capability=, parameter=, command=, device=, trace_event=, machine=, "
     "accelerator=, version=, side=): skip, by name, where a build lacks it",
-    "qemu_cells(expression, select=): only these of the selected cells; select='smoke'",
+    "qemu_cells(expression, select=, vfio=): only these of the selected cells; select='smoke'; "
+    "vfio=True: of builds that take emulated VFIO devices",
 )
 
 

@@ -15,6 +15,7 @@ from qmptests import builds, dirs
 from qmptests.builds import Build, spec
 from qmptests.cli.builds import progress_line
 from qmptests.errors import EnvironmentFailure, QmptestsError
+from qmptests.vfio import probe
 
 Progress = Callable[[str], None]
 
@@ -65,7 +66,7 @@ def examine(progress: Progress) -> Iterator[Finding]:
     yield from _cache()
     yield from _apt(progress)
     yield _files()
-    yield _ptrace()
+    yield _vfio()
     yield _path()
     usable, unusable = builds.inspect_all(progress=progress)
     yield from _builds(usable, unusable)
@@ -125,21 +126,12 @@ def _files() -> Finding:
     return Finding("descriptors", "ok", detail)
 
 
-def _ptrace() -> Finding:
-    """Yama (Documentation/admin-guide/LSM/Yama.rst): emulated VFIO devices read QEMU's memory."""
-    try:
-        scope = int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text())
-    except OSError:
-        return Finding("ptrace", "ok", "not restricted (no Yama)")
-    if scope <= 1 or (os.geteuid() == 0 and scope == 2):
-        return Finding("ptrace", "ok", f"scope {scope}: a process may read its children's memory")
-    return Finding(
-        "ptrace",
-        "lacking",
-        f"scope {scope}: emulated VFIO devices can't read QEMU's memory",
-        "`sysctl kernel.yama.ptrace_scope=1` as root"
-        + (" needs a reboot once it was 3" if scope == 3 else ""),
-    )
+def _vfio() -> Finding:
+    proof = probe.prove()
+    if proof.problem:
+        return Finding("emulated VFIO", "lacking", proof.problem, proof.remedy)
+    detail = "a child's system calls were served"
+    return Finding("emulated VFIO", "ok", f"{detail}; {proof.note}" if proof.note else detail)
 
 
 def _path() -> Finding:

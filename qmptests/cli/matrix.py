@@ -81,6 +81,7 @@ def _workers(_context: click.Context, _parameter: click.Parameter, value: str) -
 )
 @click.option("--accel", default="tcg", show_default=True, help="Accelerator, as for -accel.")
 @click.option("--no-deprecated", is_flag=True, help="Leave deprecated machine types out.")
+@click.option("--same-build", is_flag=True, help="Pairs of a build with itself as well.")
 @click.option(
     "--select",
     type=click.Choice(selection.TIERS),
@@ -187,6 +188,7 @@ def _asked(options: dict[str, Any]) -> request.Request:
         capabilities=options["capabilities"],
         accelerator=options["accel"],
         deprecated=not options["no_deprecated"],
+        same_build=options["same_build"],
     )
 
 
@@ -210,6 +212,7 @@ def arguments(options: dict[str, Any], folder: Path) -> list[str]:
         if options[name] not in (None, ""):
             out += [flag, str(options[name])] if len(flag) == 2 else [f"{flag}={options[name]}"]
     out += ["--qemu-no-deprecated"] * options["no_deprecated"] + ["-x"] * options["exitfirst"]
+    out += ["--qemu-same-build"] * options["same_build"]
     # Items are named from the root, and have the same names wherever we are installed.
     root = Path(qmptests.__file__).parents[1]
     isolated = ["-c", os.devnull, f"--rootdir={root}", "--noconftest"]

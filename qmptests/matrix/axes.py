@@ -35,6 +35,7 @@ class Axes:
     capabilities: Sequence[dict[str, bool]] = field(default_factory=lambda: ({},))
     accelerator: str = "tcg"
     deprecated: bool = True
+    same_build: bool = False
 
     def __post_init__(self) -> None:
         _check_names("build", {id(b): b.name for pair in self.pairs for b in pair}.values())

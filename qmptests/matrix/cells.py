@@ -78,7 +78,7 @@ def _cells(axes: Axes) -> Iterator[Cell]:
     names = axes.machine_names()
     ways = {name: _takes_multifd(name) for name in axes.transports}
     others = list(itertools.product(axes.vms, axes.devices, axes.transports, axes.capabilities))
-    alone = len(axes.builds) == 1
+    alone = len(axes.builds) == 1 or axes.same_build
     seen: dict[str, dict[str, str]] = {}
     for source, destination in axes.pairs:
         pair = (source, destination)

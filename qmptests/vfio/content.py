@@ -250,12 +250,15 @@ def _readings(word: int) -> list[tuple[Kind, int]]:
 
 
 def _decode(word: int) -> tuple[Kind, int] | None:
-    return next((known for known in _readings(word) if _encode(*known) == word), None)
+    return next(iter(_readings(word)), None)
 
 
 def _follows(last: tuple[Kind, int], known: tuple[Kind, int]) -> bool:
-    """Whether a device can deliver one after the other."""
-    return last[1] <= known[1] <= last[1] + 1 and not known[0] < Kind.STOP_COPY <= last[0]
+    """Whether a device can deliver one after the other.
+
+    Of a generation that begins and is over between two reads there is nothing to see.
+    """
+    return last[1] <= known[1] and not known[0] < Kind.STOP_COPY <= last[0]
 
 
 def _words(known: tuple[Kind, int]) -> str:

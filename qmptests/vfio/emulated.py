@@ -1,7 +1,7 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
 import ctypes
-import errno
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ CONFIG_OFFSET = 7 << REGION_SHIFT
 #: Bytes of content that are made, or checked, at a time.
 BLOCK = 1 << 20
 #: Memory that is set aside at a time for what is to arrive.
-AHEAD = 16 << 20
+AHEAD = 4 << 20
 FALLOC_FL_KEEP_SIZE = 1
 
 
@@ -123,19 +123,26 @@ class Emulated:
 
     def set_aside(self) -> bool:
         """Have the kernel allocate memory for what arrives, a piece at a time; as `prepare`."""
-        wanted = self.spec.initial_bytes + self.spec.dirty_bytes + self.spec.stop_copy
-        if self.arriving < 0 or self._set_aside >= wanted or self._checker is not None:
+        if not self._still_to_set_aside:
             return False
-        length = min(AHEAD, wanted - self._set_aside)
-        try:
+        length = min(AHEAD, self._expected - self._set_aside)
+        with contextlib.suppress(OSError):  # it only saves time
             syscalls.fallocate(self.arriving, FALLOC_FL_KEEP_SIZE, self._set_aside, length)
-        except OSError as error:
-            if error.errno != errno.EINTR:
-                self._set_aside = wanted  # it only saves time
-                return False
-            return True
         self._set_aside += length
         return True
+
+    @property
+    def _still_to_set_aside(self) -> bool:
+        return (
+            self.arriving >= 0
+            and self._set_aside < self._expected
+            and self.device.state is State.RESUMING
+        )
+
+    @property
+    def _expected(self) -> int:
+        """Bytes that its like has to send, as far as the profile says."""
+        return self.spec.initial_bytes + self.spec.dirty_bytes + self.spec.stop_copy
 
     def load_problem(self) -> str:
         """What is wrong with what arrived, at the cheap look that fits into downtime."""
@@ -175,7 +182,7 @@ class Emulated:
     @property
     def busy(self) -> bool:
         """Whether `work` has something to do."""
-        return self._checker is not None or self._next is not None
+        return self._checker is not None or self._next is not None or self._still_to_set_aside
 
     def work(self) -> bool:
         """One piece of what can be done while no call waits; whether there was any."""

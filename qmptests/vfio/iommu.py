@@ -53,7 +53,7 @@ class Iommu:
 
     # --- what VFIO asks -------------------------------------------------------------------------
 
-    def bind(self, name: str, dirty_tracking: bool) -> int:
+    def bind(self, name: str, *, dirty_tracking: bool) -> int:
         """VFIO_DEVICE_BIND_IOMMUFD: the device's id. `dirty_tracking`: whether its IOMMU can."""
         return self.add(Bound(name, dirty_tracking=dirty_tracking))
 

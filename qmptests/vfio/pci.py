@@ -3,7 +3,8 @@
 Registers are those of the PCI and PCI Express specifications (linux/pci_regs.h has the numbers).
 What can be written is what vfio-pci lets through or keeps itself (drivers/vfio/pci/
 vfio_pci_config.c): of capabilities that is power management's state and Express's device control;
-MSI and MSI-X are set up by SET_IRQS alone.
+MSI and MSI-X are set up by SET_IRQS alone. A reset leaves it as it is: the kernel saves and restores
+it.
 """
 
 import errno
@@ -70,10 +71,6 @@ class ConfigSpace:
         if self.image[PM_CONTROL] & _PM_STATES in (_D1, _D2):
             self.image[PM_CONTROL] = self.image[PM_CONTROL] & ~_PM_STATES | power
         return bytes(self.image[offset:end])
-
-    def reset(self) -> None:
-        """The device was reset: it is in D0. All else stays, as the kernel saves and restores it."""
-        self.image[PM_CONTROL] &= ~_PM_STATES
 
     @staticmethod
     def is_reset(offset: int, data: bytes) -> bool:

@@ -5,6 +5,7 @@ import errno
 import heapq
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
@@ -102,10 +103,16 @@ class Service:
             began = time.time_ns()
             try:
                 self._serve(notification, began)
+            except Gone:
+                raise
             except calls.Unknown as error:
                 self._problem(notification, str(error), errno.ENOTTY)
             except OSError as error:
                 self._problem(notification, str(error), error.errno or errno.EIO)
+            except Exception as error:  # noqa: BLE001 - one call must not end all others
+                sys.excepthook(type(error), error, error.__traceback__)
+                words = f"the emulation is wrong itself: {type(error).__name__}: {error}"
+                self._problem(notification, words, errno.EIO)
 
     def _problem(self, notification: abi.Notification, text: str, number: int) -> None:
         """A call that should not have come: said aloud, and failed."""
@@ -238,7 +245,7 @@ class Service:
                 else self._iommufd.handle(call, memory, now)
             )
         elif call.name == "config-write":
-            emulated.rewrite(CONFIG_OFFSET + call.address, emulated.device.config_write(call, now))
+            emulated.rewrite(CONFIG_OFFSET + call.address, emulated.device.config_write(call))
             answer = Answer(value=len(call.argument))
         elif call.name == "bar-write":
             emulated.rewrite((call.flags << REGION_SHIFT) + call.address, call.argument)
@@ -273,7 +280,10 @@ class Service:
             self._reply(pending, answer)
 
     def _reply(self, pending: Pending, answer: Answer) -> None:
-        self._listener.answer(pending.identity, answer.value, answer.errno)
+        if pending.call.name == "write" and not answer.errno:
+            self._listener.let_the_kernel(pending.identity)  # what arrives is written to a memfd
+        else:
+            self._listener.answer(pending.identity, answer.value, answer.errno)
         self._log.call(pending.device, pending.call, answer, pending.began_ns)
         emulated = pending.emulated
         if emulated is not None and pending.call.name == "set-state" and not answer.errno:

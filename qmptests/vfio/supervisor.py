@@ -5,6 +5,7 @@ Standard library only, single-threaded. It starts the command under a seccomp fi
 calls that the filter notifies, and ends when the command has ended; the command dies with it.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from qmptests.vfio import arch, bpf, descriptors, interpose, spec
+from qmptests.vfio import alone, arch, bpf, descriptors, interpose, probe, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
 from qmptests.vfio.emulated import Emulated
@@ -39,6 +40,7 @@ class Settings(NamedTuple):
 
     `control`: the descriptor of a connected SOCK_SEQPACKET socket to an owner, `listen` that of a
     listening one for all who want to steer; -1 for none. `log`: the call log's path, or "".
+    `unlink`: a file that is removed at the end, or "".
     """
 
     argv: list[str]
@@ -46,6 +48,7 @@ class Settings(NamedTuple):
     log: str = ""
     control: int = -1
     listen: int = -1
+    unlink: str = ""
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Settings":
@@ -72,6 +75,9 @@ class Supervisor:
             settings.log,
             {"argv": settings.argv, "devices": [spec.to_json(s) for s in settings.devices]},
         )
+        self._alone = settings.control < 0
+        #: What became of each device, once the command has ended.
+        self.reports: list[dict[str, Any]] = []
         self._iommufd = iommufd
         self._flushed = time.monotonic()
 
@@ -86,14 +92,18 @@ class Supervisor:
         self.child = interpose.start(self._argv, program, reserved)
         os.close(null)
         listener = Listener(self.child.listener)
-        self._pidfd = os.pidfd_open(self.child.pid)
+        self.pidfd = os.pidfd_open(self.child.pid)
         self._poll.register(listener.fd, select.POLLIN)
-        self._poll.register(self._pidfd, select.POLLIN)
+        self._poll.register(self.pidfd, select.POLLIN)
         self._listener_fd = listener.fd
-        self.service = Service(
-            here, listener, self.devices, self._iommufd, self.log, self.control.tell
-        )
-        self.control.send_descriptor("started", self._pidfd, pid=self.child.pid)
+        self.service = Service(here, listener, self.devices, self._iommufd, self.log, self._tell)
+        self.control.send_descriptor("started", self.pidfd, pid=self.child.pid)
+
+    def _tell(self, event: str, **more: Any) -> None:
+        """Everybody who is connected; without an owner a person must hear of a problem."""
+        self.control.tell(event, **more)
+        if self._alone and event == "problem":
+            alone.say(more["words"])
 
     def run(self) -> int:
         """Serve; the command's wait status when it has ended."""
@@ -109,7 +119,7 @@ class Supervisor:
                         service.serve()
                     else:  # nobody is under the filter any more
                         poll.unregister(fd)
-                elif fd == self._pidfd:
+                elif fd == self.pidfd:
                     return self._reap()
                 elif fd in control:
                     control.ready(fd, events)
@@ -134,7 +144,7 @@ class Supervisor:
     def _reap(self) -> int:
         """The command has ended: finish the checks and report."""
         _, status, usage = os.wait4(self.child.pid, 0)
-        devices = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
+        self.reports = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
         self.log.note("", "ended", status=os.waitstatus_to_exitcode(status))
         self.log.close()
         self.control.tell(
@@ -143,7 +153,7 @@ class Supervisor:
             cpu_s=round(usage.ru_utime + usage.ru_stime, 6),
             max_rss_kib=usage.ru_maxrss,
             own_cpu_s=round(time.process_time(), 6),
-            devices=devices,
+            devices=self.reports,
         )
         self.control.drain(2000)
         return status
@@ -192,21 +202,38 @@ def main() -> None:
     for descriptor in (settings.control, settings.listen):
         if descriptor >= 0:
             os.set_inheritable(descriptor, False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
+    try:
+        sys.exit(_run(settings))
+    finally:
+        if settings.unlink:
+            with contextlib.suppress(OSError):
+                os.unlink(settings.unlink)
+
+
+def _run(settings: Settings) -> int:
+    """From the command's start to its end; our exit status."""
+    signals = alone.Signals() if settings.control < 0 else None
+    if signals is None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
     supervisor = Supervisor(settings)
     try:
         supervisor.start()
     except OSError as error:
-        supervisor.control.tell("failed", errno=error.errno, words=str(error))
+        words = probe.explain(error)
+        supervisor.control.tell("failed", errno=error.errno, words=words)
         supervisor.control.drain(2000)
-        if settings.control < 0:
-            sys.stderr.write(f"qmptests: {error.strerror}\n")
-        sys.exit(NOT_STARTED)
+        if signals is not None:
+            alone.say(f"error: {words}")
+        return NOT_STARTED
+    if signals is None:
+        supervisor.run()
+        return 0
+    signals.follow(supervisor.pidfd)
     status = supervisor.run()
-    if settings.control < 0:
-        code = os.waitstatus_to_exitcode(status)
-        sys.exit(code if code >= 0 else 128 - code)
+    for device in supervisor.reports:
+        alone.say(alone.words(device))
+    return alone.status_of(status, supervisor.reports)
 
 
 if __name__ == "__main__":

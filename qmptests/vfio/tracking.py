@@ -105,13 +105,6 @@ class DirtyPages:
             words.append(_piece(at, bits))
         return words
 
-    def report(self, iova: int, length: int, page_size: int, *, clear: bool = True) -> bytes:
-        """The whole bitmap of that range, as long as the caller's is. Raises as `dirty_words`."""
-        bits = 0
-        for offset, words in self.dirty_words(iova, length, page_size, clear=clear):
-            bits |= int.from_bytes(words, "little") << (8 * offset)
-        return bits.to_bytes(-(-length // (64 * page_size)) * 8, "little")
-
     def deliver(
         self,
         memory: Memory,
