@@ -12,6 +12,7 @@ _COMMANDS = {
     "matrix": ("qmptests.cli.matrix", "matrix"),
     "migrate": ("qmptests.cli.migrate", "migrate"),
     "trace": ("qmptests.cli.trace", "trace"),
+    "vfio": ("qmptests.cli.vfio", "vfio"),
 }
 
 

@@ -1,11 +1,13 @@
 """`reproduce.sh`: the same two command lines and the same QMP commands, without qmptests.
 
-The script needs Python's standard library only, since it drives two monitors. What differs from
+The script needs Python's standard library only, since it drives two monitors; emulated devices
+also `qmptests vfio run`. What differs from
 the original run, by necessity: the monitors and consoles are sockets and files in a temporary
 directory, and a stream over `fd` becomes one over a UNIX socket.
 """
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,13 @@ _HEADER = """\
 # result then: {result} (expected: {expected}){error}
 # source:      {source}
 # destination: {destination}
-{wrapper}# Needs the same two QEMU builds in the same places, and python3.
+{wrapper}# Needs the same two QEMU builds in the same places, and python3{emulated}.
 # The logs go to the directory that is printed at the end. Exit status 0: completed, 1: not.
 exec python3 - "$(cd "$(dirname "$0")" && pwd)" <<'END_OF_SCRIPT'
 """
 
 _SCRIPT = r'''
-import ctypes, json, os, signal, socket, subprocess, sys, tempfile, time
+import ctypes, json, os, shutil, signal, socket, subprocess, sys, tempfile, time
 
 PLAN = json.loads(r"""
 {plan}
@@ -53,6 +55,11 @@ class VM:
         argv = PLAN["argv"][side]
         for place, value in places.items():
             argv = [a.replace(place, value) for a in argv]
+        if PLAN["emulated"][side]:
+            run = [shutil.which("qmptests") or PLAN["qmptests"], "vfio", "run"]
+            run += ["--like", os.path.join(here, PLAN["emulated"][side])]
+            run += ["--log", f"{{scratch}}/{{side}}.vfio.jsonl"]
+            argv = [*run, "--control", f"{{scratch}}/{{side}}.vfio.sock", "--", *argv]
         print(side + ":", " ".join(argv), flush=True)
         self.process = subprocess.Popen(argv, env={{**os.environ, **PLAN["env"][side]}},
                                         pass_fds=[theirs.fileno()], stdout=log, stderr=log,
@@ -138,6 +145,11 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
         "argv": {"source": _argv(record.source, final), "destination": _argv(destination, final)},
         "env": {"source": record.source.environment, "destination": destination.environment},
         "commands": [_portable(c) for c in commands if c["execute"] != "getfd"],
+        "emulated": {
+            "source": _call_log(record.source),
+            "destination": _call_log(destination),
+        },
+        "qmptests": str(Path(sys.executable).with_name("qmptests")),
         "wait_for_guest": record.source.guest.ready and record.source.guest.counter is not None,
     }
     readable = msgspec.json.format(msgspec.json.encode(plan), indent=1)
@@ -149,12 +161,18 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
         expected=record.plan.expected,
         error=f": {record.error}".replace("\n", " ") if record.error else "",
         wrapper=f"# both ran under, and do not here: {shlex.join(wrapper)}\n" if wrapper else "",
+        emulated=", and qmptests for the emulated devices" if record.source.devices else "",
         source=record.source.build.version_text,
         destination=destination.build.version_text,
     ) + _SCRIPT.format(plan=readable.decode(), timeout=record.plan.timeout_s + 60)
     path = folder / "reproduce.sh"
     path.write_text(text)
     path.chmod(0o755)
+
+
+def _call_log(side: SideRecord) -> str:
+    """The call log, whose first line has the devices; "" for a side that has none emulated."""
+    return f"{side.name}.vfio.jsonl" if side.devices else ""
 
 
 def _argv(side: SideRecord, final: Path) -> list[str]:

@@ -1,6 +1,8 @@
 """What happened, in words and figures, for a terminal or a test report."""
 
 from qmptests.outcome.outcome import Outcome
+from qmptests.outcome.record import OutcomeRecord
+from qmptests.units import format_size
 
 
 def lines(outcome: Outcome) -> list[str]:
@@ -35,6 +37,7 @@ def lines(outcome: Outcome) -> list[str]:
         which = f"attempt {number}" if len(record.attempts) > 1 else "QEMU says"
         out.append(f"{which:<12} {', '.join([attempt.status, *figures])}")
     out += _guest_lines(outcome)
+    out += _device_lines(record)
     if record.source_ran_on is not None:
         ran = "went on" if record.source_ran_on else "did NOT go on"
         out.append(f"{'guest':<12} {ran} running on the source")
@@ -47,6 +50,25 @@ def lines(outcome: Outcome) -> list[str]:
         out.append(f"{'because':<12} {record.error}")
     out += [f"  | {line}" for line in record.error_tail]
     out.append(f"{'evidence':<12} {outcome.folder} (reproduce.sh repeats it)")
+    return out
+
+
+def _device_lines(record: OutcomeRecord) -> list[str]:
+    """What each emulated device sent, and what of it arrived."""
+    if record.source is None:
+        return []
+    there = {d.name: d for side in record.destinations[-1:] for d in side.devices}
+    out = []
+    for device in record.source.devices:
+        sent = sum(chunk.bytes for chunk in device.sent)
+        arrival = there[device.name].arrival if device.name in there else None
+        came = "nothing arrived" if sent and arrival is None else ""
+        if arrival is not None:
+            right = f"WRONG: {arrival.problem}" if arrival.problem else "right"
+            came = f"{format_size(arrival.received_bytes)} arrived, {right}"
+        reinits = f", {device.reinits} REINIT" if device.reinits else ""
+        words = [f"{device.name} ({device.profile}): {format_size(sent)} sent{reinits}", came]
+        out.append(f"{'device':<12} {'; '.join(word for word in words if word)}")
     return out
 
 

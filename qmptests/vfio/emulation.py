@@ -79,7 +79,7 @@ class Emulation:
             os.lseek(told, 0, os.SEEK_SET)
             self.supervisor = await self.host.spawn(
                 f"{self.name}-supervisor",
-                [sys.executable, "-I", "-S", supervisor.__file__, str(SETTINGS_FD)],
+                [sys.executable, "-I", "-S", supervisor.__file__, str(SETTINGS_FD), self.name],
                 env=env,
                 fds={**fds, SETTINGS_FD: told, CONTROL_FD: theirs.fileno()},
                 output=output,

@@ -12,8 +12,9 @@ from qmptests.vfio.abi import Irq, IrqInfoFlag, IrqSetFlag
 from qmptests.vfio.calls import Answer, EventFds
 from qmptests.vfio.spec import Spec
 
-_DATA = IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD
-_ACTIONS = IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER
+# Plain numbers: "~" of an IntFlag leaves out the bits that have no name.
+_DATA = int(IrqSetFlag.DATA_NONE | IrqSetFlag.DATA_BOOL | IrqSetFlag.DATA_EVENTFD)
+_ACTIONS = int(IrqSetFlag.ACTION_MASK | IrqSetFlag.ACTION_UNMASK | IrqSetFlag.ACTION_TRIGGER)
 #: Bytes of data for each vector, by the kind of data; any other combination is none.
 _WIDTHS = {
     int(IrqSetFlag.DATA_NONE): 0,

@@ -16,7 +16,9 @@ from qmptests.vfio.iova import LAST, Mapping
 from qmptests.vfio.tracking import PAGE, DirtyPages
 
 _Request = Callable[[Call, Memory], Detail]
-_ACCESS = MapFlag.READABLE | MapFlag.WRITEABLE
+# Plain numbers: "~" of an IntFlag leaves out the bits that have no name.
+_ACCESS = int(MapFlag.READABLE | MapFlag.WRITEABLE)
+_MAP_FLAGS = _ACCESS | int(MapFlag.FIXED_IOVA)
 
 
 class Iommufd(Iommu):
@@ -80,7 +82,7 @@ class Iommufd(Iommu):
         else:
             layout = abi.IOAS_MAP_FILE
             address, file = wanted.start, wanted.fd
-        _refuse(wanted.flags & ~(MapFlag.FIXED_IOVA | _ACCESS))
+        _refuse(wanted.flags & ~_MAP_FLAGS)
         _fits(wanted.iova, wanted.length)
         if not wanted.flags & _ACCESS:
             raise OSError(errno.EINVAL, "neither readable nor writable")
@@ -119,7 +121,7 @@ class Iommufd(Iommu):
         ioas = self.objects.get(wanted.pt_id)
         if ioas is None or isinstance(ioas, Bound):
             raise OSError(errno.EINVAL, f"{wanted.pt_id} is no address space")
-        _refuse(wanted.flags & ~HwptFlag.DIRTY_TRACKING or wanted.data_type)
+        _refuse(wanted.flags & ~int(HwptFlag.DIRTY_TRACKING) or wanted.data_type)
         if isinstance(ioas, PageTable) or (wanted.flags and not device.dirty_tracking):
             raise OSError(errno.EOPNOTSUPP, "not with this IOMMU")
         self.admit(ioas)

@@ -3,8 +3,8 @@
 Registers are those of the PCI and PCI Express specifications (linux/pci_regs.h has the numbers).
 What can be written is what vfio-pci lets through or keeps itself (drivers/vfio/pci/
 vfio_pci_config.c): of capabilities that is power management's state and Express's device control;
-MSI and MSI-X are set up by SET_IRQS alone. A reset leaves it as it is: the kernel saves and restores
-it.
+MSI and MSI-X are set up by SET_IRQS alone. A reset leaves it as it is: the kernel saves it before,
+and restores it.
 """
 
 import errno

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from qmptests.vfio import alone, arch, bpf, descriptors, interpose, probe, spec
+from qmptests.vfio import alone, arch, bpf, descriptors, interpose, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
 from qmptests.vfio.emulated import Emulated
@@ -75,6 +75,10 @@ class Supervisor:
             settings.log,
             {"argv": settings.argv, "devices": [spec.to_json(s) for s in settings.devices]},
         )
+        #: Whether writes to data descriptors are notified: not if nobody wants to know.
+        self._writes = any(
+            d.script.watches("write") or d.spec.write_bandwidth for d in self.devices
+        )
         self._alone = settings.control < 0
         #: What became of each device, once the command has ended.
         self.reports: list[dict[str, Any]] = []
@@ -87,8 +91,7 @@ class Supervisor:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         reserved = {descriptors.IOMMUFD: null}
         reserved |= {descriptors.device(d.number): d.memory for d in self.devices}
-        writes = any(d.script.watches("write") or d.spec.write_bandwidth for d in self.devices)
-        program = bpf.pack(bpf.program(here, writes=writes))
+        program = bpf.pack(bpf.program(here, writes=self._writes))
         self.child = interpose.start(self._argv, program, reserved)
         os.close(null)
         listener = Listener(self.child.listener)
@@ -178,6 +181,8 @@ class Supervisor:
             raise ValueError(f"there is no device '{device}': {names}")
         if do == "rule":
             rule = Rule(**{**request["rule"], "states": tuple(request["rule"].get("states", ()))})
+            if rule.on.partition(":")[0] == "write" and not self._writes:
+                raise ValueError("a rule for 'write' must be there from the start")
             return {"number": named[0].script.add(rule)}
         if do == "unrule":
             named[0].script.remove(request["number"])
@@ -220,6 +225,8 @@ def _run(settings: Settings) -> int:
     try:
         supervisor.start()
     except OSError as error:
+        from qmptests.vfio import probe  # noqa: PLC0415 - hardly ever needed
+
         words = probe.explain(error)
         supervisor.control.tell("failed", errno=error.errno, words=words)
         supervisor.control.drain(2000)

@@ -110,7 +110,7 @@ class Command:
         return found
 
     def find(self, who: str) -> int | None:
-        """The pid of the launcher, or of the source's or the destination's QEMU, if it runs."""
+        """The pid of the launcher, of a side's QEMU or of a side's supervisor, if it runs."""
         for pid, words in self.running().items():
             qemu = "socket,id=qmp" in words and "-machine none" not in words
             is_it = {
@@ -118,6 +118,8 @@ class Command:
                 "launcher": "launcher.py" in words,
                 "source": qemu and "-incoming" not in words,
                 "destination": qemu and "-incoming" in words,
+                "source-supervisor": "supervisor.py 5 source" in words,
+                "destination-supervisor": "supervisor.py 5 destination" in words,
             }
             if is_it[who]:
                 return pid

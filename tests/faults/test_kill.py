@@ -33,12 +33,14 @@ def kill(command: Any, victim: str, after_s: float) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def killed_at_random(migrate: Callable[..., Any], victim: str, moments: int) -> list[Any]:
+def killed_at_random(
+    migrate: Callable[..., Any], victim: str, moments: int, *arguments: str
+) -> list[Any]:
     """Migrations whose `victim` was killed, one in each slice of its life."""
     chance = random.Random(f"{victim} 1")
     ended = []
     for moment in range(moments):
-        command = migrate()
+        command = migrate(*arguments)
         kill(command, victim, chance.uniform(moment, moment + 1) / moments * LIFETIME_S)
         ended.append((command.folder, command.finish()))
     return ended

@@ -1,6 +1,8 @@
 """An address space, against a dictionary of pages."""
 
 import errno
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ PAGE = 4096
 LIMITS = Limits(PAGE, ((12 * PAGE, 14 * PAGE - 1), (30 * PAGE, LAST)))
 
 
-def number_of(action, *arguments) -> int:
+def number_of(action: Callable[..., Any], *arguments: Any) -> int:
     """The errno by which it fails, or 0."""
     try:
         action(*arguments)
@@ -33,7 +35,7 @@ steps = st.lists(
 
 
 @given(steps)
-def test_an_address_space_maps_as_a_dictionary_of_pages_would(steps):
+def test_an_address_space_maps_as_a_dictionary_of_pages_would(steps: list[Any]) -> None:
     space = IovaSpace()
     space.limit(LIMITS)
     pages: dict[int, tuple[int, int, bool]] = {}  # which mapping, address, writable
@@ -73,11 +75,11 @@ def test_an_address_space_maps_as_a_dictionary_of_pages_would(steps):
                     for at in range(0, piece.length, PAGE)
                 }
                 assert found == {page: pages[page][1:] for page in wanted}
-    found = {m.iova // PAGE + n for m in space.all() for n in range(m.length // PAGE)}
-    assert found == set(pages)
+    mapped = {m.iova // PAGE + n for m in space.all() for n in range(m.length // PAGE)}
+    assert mapped == set(pages)
 
 
-def test_a_translation_begins_and_ends_within_a_mapping():
+def test_a_translation_begins_and_ends_within_a_mapping() -> None:
     space = IovaSpace()
     space.map(Mapping(0, 2 * PAGE, 0x10000))
     space.map(Mapping(2 * PAGE, PAGE, 0x80000, writable=False, file=7))
@@ -92,7 +94,7 @@ def test_a_translation_begins_and_ends_within_a_mapping():
     st.lists(st.tuples(st.integers(0, 29), st.integers(1, 5)), max_size=8),
     st.integers(1, 20),
 )
-def test_a_free_iova_is_free_and_never_zero(areas, count):
+def test_a_free_iova_is_free_and_never_zero(areas: list[tuple[int, int]], count: int) -> None:
     space = IovaSpace()
     space.limit(LIMITS)
     used = set(range(12, 14)) | {0}
@@ -107,7 +109,7 @@ def test_a_free_iova_is_free_and_never_zero(areas, count):
         assert number_of(space.find, count * PAGE) == errno.ENOSPC
 
 
-def test_what_hardware_reserves_is_not_allowed():
+def test_what_hardware_reserves_is_not_allowed() -> None:
     space = IovaSpace()
     assert space.allowed() == [(0, LAST)]
     space.limit(LIMITS)
@@ -123,7 +125,7 @@ def test_what_hardware_reserves_is_not_allowed():
         Mapping(0, PAGE, 1),
     ],
 )
-def test_hardware_does_not_join_where_a_mapping_is_in_its_way(mapping):
+def test_hardware_does_not_join_where_a_mapping_is_in_its_way(mapping: Mapping) -> None:
     space = IovaSpace()
     space.map(mapping)
     assert number_of(space.limit, LIMITS) == errno.EADDRINUSE
@@ -142,14 +144,14 @@ def test_hardware_does_not_join_where_a_mapping_is_in_its_way(mapping):
         (Mapping(LAST + 1 - PAGE, 2 * PAGE, 0), errno.EOVERFLOW),
     ],
 )
-def test_mappings_that_are_refused(mapping, number):
+def test_mappings_that_are_refused(mapping: Mapping, number: int) -> None:
     space = IovaSpace()
     space.limit(Limits(PAGE))
     assert number_of(space.map, mapping) == number
     assert space.all() == []
 
 
-def test_unmapping_nothing_or_past_the_end_is_refused():
+def test_unmapping_nothing_or_past_the_end_is_refused() -> None:
     space = IovaSpace()
     assert number_of(space.unmap, 0, 0) == errno.EINVAL
     assert number_of(space.unmap, PAGE, LAST) == errno.EOVERFLOW

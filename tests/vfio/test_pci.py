@@ -2,6 +2,7 @@
 
 import errno
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from qmptests.vfio.spec import Bar, Spec
 READ_WRITE = RegionFlag.READ | RegionFlag.WRITE
 
 
-def spec(**fields):
+def spec(**fields: Any) -> Spec:
     return Spec(name="vf0", **fields)
 
 
@@ -36,7 +37,7 @@ def capabilities(config: ConfigSpace) -> dict[int, int]:
     return found
 
 
-def test_the_header_says_who_the_device_is():
+def test_the_header_says_who_the_device_is() -> None:
     config = ConfigSpace(
         spec(
             vendor_id=0x15B3,
@@ -58,16 +59,16 @@ def test_the_header_says_who_the_device_is():
 
 
 @pytest.mark.parametrize("intx", [True, False])
-def test_the_interrupt_pin_is_there_with_intx_alone(intx):
+def test_the_interrupt_pin_is_there_with_intx_alone(intx: bool) -> None:
     assert ConfigSpace(spec(intx=intx)).image[0x3D] == int(intx)
 
 
 @pytest.mark.parametrize(("vectors", "ids"), [(4, {1, 0x11, 0x10}), (0, {1, 0x10})])
-def test_the_capabilities_are_a_list_that_ends(vectors, ids):
+def test_the_capabilities_are_a_list_that_ends(vectors: int, ids: set[int]) -> None:
     assert set(capabilities(ConfigSpace(spec(msix_vectors=vectors)))) == ids
 
 
-def test_it_is_an_endpoint_that_can_be_reset_by_itself():
+def test_it_is_an_endpoint_that_can_be_reset_by_itself() -> None:
     config = ConfigSpace(spec())
     express = capabilities(config)[0x10]
     flags = read(config, express + 2, "H")
@@ -77,7 +78,7 @@ def test_it_is_an_endpoint_that_can_be_reset_by_itself():
     assert express + 0x3C <= 0x100
 
 
-def test_msix_is_in_the_upper_half_of_a_bar():
+def test_msix_is_in_the_upper_half_of_a_bar() -> None:
     config = ConfigSpace(spec(bars=(Bar(0, 4096), Bar(2, 0x10000)), msix_vectors=300))
     msix = capabilities(config)[0x11]
     assert read(config, msix + 2, "H") == 299
@@ -86,7 +87,7 @@ def test_msix_is_in_the_upper_half_of_a_bar():
 
 
 @given(st.integers(1, 2048), st.sampled_from([4096, 1 << 16, 1 << 17, 1 << 30]))
-def test_msix_fits_into_its_bar_and_nothing_overlaps(vectors, size):
+def test_msix_fits_into_its_bar_and_nothing_overlaps(vectors: int, size: int) -> None:
     fields = spec(bars=(Bar(1, size),), msix_vectors=vectors)
     needed = vectors * 16 + -(-vectors // 64) * 8
     if needed > size // 2:
@@ -103,7 +104,7 @@ def test_msix_fits_into_its_bar_and_nothing_overlaps(vectors, size):
     assert pending + -(-vectors // 64) * 8 <= size
 
 
-def test_there_is_no_room_for_msix_without_bars():
+def test_there_is_no_room_for_msix_without_bars() -> None:
     with pytest.raises(ValueError, match="4 MSI-X vectors need a BAR of 256 bytes"):
         ConfigSpace(spec(bars=()))
 
@@ -117,7 +118,7 @@ def test_there_is_no_room_for_msix_without_bars():
         (Bar(4, 8 << 30, wide=True, prefetchable=True), 0xC),
     ],
 )
-def test_a_bar_is_sized_by_writing_ones(bar, kind):
+def test_a_bar_is_sized_by_writing_ones(bar: Bar, kind: int) -> None:
     config = ConfigSpace(spec(bars=(bar,), msix_vectors=0))
     at, code = BAR0 + 4 * bar.index_, "Q" if bar.wide else "I"
     width = struct.calcsize(code)
@@ -132,7 +133,7 @@ def test_a_bar_is_sized_by_writing_ones(bar, kind):
     assert read(config, at, code) == address | kind
 
 
-def test_a_bar_that_is_not_there_stays_zero():
+def test_a_bar_that_is_not_there_stays_zero() -> None:
     config = ConfigSpace(spec(bars=(Bar(0, 0x10000),)))
     for at in (*range(BAR0 + 4, BAR0 + 24, 4), 0x30):
         assert config.write(at, b"\xff\xff\xff\xff") == bytes(4)
@@ -154,14 +155,14 @@ def test_a_bar_that_is_not_there_stays_zero():
     ],
     ids=lambda value: f"{value:#x}" if isinstance(value, int) else value.hex(),
 )
-def test_what_a_write_leaves_behind(offset, data, stands):
+def test_what_a_write_leaves_behind(offset: int, data: bytes, stands: bytes) -> None:
     config = ConfigSpace(spec())
     assert config.write(offset, data) == stands
     assert config.image[offset : offset + len(data)] == stands
 
 
 @pytest.mark.parametrize(("state", "then"), [(0, 0), (1, 0), (2, 0), (3, 3)])
-def test_only_the_power_states_that_it_has_are_entered(state, then):
+def test_only_the_power_states_that_it_has_are_entered(state: int, then: int) -> None:
     config = ConfigSpace(spec())
     assert config.write(0x44, bytes([state]))[0] & 3 == then
     config.write(0x44, b"\3")
@@ -169,7 +170,7 @@ def test_only_the_power_states_that_it_has_are_entered(state, then):
 
 
 @given(st.lists(st.tuples(st.integers(0, 4095), st.binary(max_size=64)), max_size=20))
-def test_no_write_changes_what_the_device_is(writes):
+def test_no_write_changes_what_the_device_is(writes: list[tuple[int, Any]]) -> None:
     config, fresh = ConfigSpace(spec()), ConfigSpace(spec())
     for offset, data in writes:
         before = bytes(config.image)
@@ -199,12 +200,14 @@ def test_no_write_changes_what_the_device_is(writes):
         (DEVICE_CONTROL + 2, b"\x80\x80", False),
     ],
 )
-def test_a_function_level_reset_is_asked_for_by_one_bit(offset, data, asks):
+def test_a_function_level_reset_is_asked_for_by_one_bit(
+    offset: int, data: bytes, asks: bool
+) -> None:
     assert ConfigSpace.is_reset(offset, data) is asks
     assert not ConfigSpace(spec()).write(DEVICE_CONTROL, b"\0\x80")[1] & 0x80
 
 
-def test_regions_are_those_of_the_bars_and_of_the_configuration_space():
+def test_regions_are_those_of_the_bars_and_of_the_configuration_space() -> None:
     bars = Bars(
         spec(bars=(Bar(0, 0x10000), Bar(1, 1 << 20, mmap=False), Bar(2, 1 << 30, wide=True)))
     )

@@ -1,6 +1,7 @@
 """The log of written pages, against a set of pages."""
 
 import errno
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,7 @@ queries = st.tuples(
     st.sampled_from([PAGE, 4 * PAGE]),
     st.lists(st.one_of(extents(), queries), max_size=12),
 )
-def test_a_log_reports_the_pages_that_were_written(size, steps):
+def test_a_log_reports_the_pages_that_were_written(size: int, steps: list[Any]) -> None:
     log = DirtyPages()
     log.start(size)
     dirty: set[int] = set()
@@ -90,7 +91,9 @@ def test_a_log_reports_the_pages_that_were_written(size, steps):
 
 
 @given(st.lists(extents(), max_size=4), st.lists(extents(), max_size=4))
-def test_only_what_is_in_the_ranges_is_logged(areas, writes):
+def test_only_what_is_in_the_ranges_is_logged(
+    areas: list[tuple[int, int]], writes: list[tuple[int, Any]]
+) -> None:
     ranges, dirty, end = [], set(), 0
     for begin, length in sorted(areas):
         first, last = max(begin // PAGE, end), (begin + length) // PAGE
@@ -114,7 +117,9 @@ def test_only_what_is_in_the_ranges_is_logged(areas, writes):
 
 
 @given(st.lists(extents(), max_size=6), st.sets(st.integers(0, 5000)))
-def test_bits_that_are_set_in_the_callers_bitmap_stay_set(writes, before):
+def test_bits_that_are_set_in_the_callers_bitmap_stay_set(
+    writes: list[tuple[int, Any]], before: set[int]
+) -> None:
     log = DirtyPages()
     log.start()
     for begin, length in writes:
@@ -128,7 +133,7 @@ def test_bits_that_are_set_in_the_callers_bitmap_stay_set(writes, before):
     assert not log.dirty_words(0, FAR + (1 << 24), PAGE)
 
 
-def test_a_clean_log_leaves_the_callers_bitmap_alone():
+def test_a_clean_log_leaves_the_callers_bitmap_alone() -> None:
     log = DirtyPages()
     log.start()
     memory = Bitmap(0)
@@ -136,7 +141,7 @@ def test_a_clean_log_leaves_the_callers_bitmap_alone():
     assert memory.writes == 0
 
 
-def test_pages_far_apart_are_not_joined_by_zeros():
+def test_pages_far_apart_are_not_joined_by_zeros() -> None:
     log = DirtyPages()
     log.start()
     log.record(0, 1)
@@ -145,7 +150,7 @@ def test_pages_far_apart_are_not_joined_by_zeros():
     assert words == [(0, b"\1" + bytes(7)), ((8 << 30) // PAGE // 8, b"\1" + bytes(7))]
 
 
-def test_a_log_that_is_not_active_notes_nothing_and_says_so():
+def test_a_log_that_is_not_active_notes_nothing_and_says_so() -> None:
     log = DirtyPages()
     log.record(0, PAGE)
     with refused(errno.EINVAL):
@@ -160,14 +165,14 @@ def test_a_log_that_is_not_active_notes_nothing_and_says_so():
     assert bits(log.dirty_words(0, PAGE, PAGE)) == set()
 
 
-def test_a_log_is_started_once():
+def test_a_log_is_started_once() -> None:
     log = DirtyPages()
     log.start()
     with refused(errno.EINVAL):
         log.start()
 
 
-def test_pages_smaller_than_4096_bytes_are_not_told_apart():
+def test_pages_smaller_than_4096_bytes_are_not_told_apart() -> None:
     assert DirtyPages().start(512, [(512, 1024)]) == PAGE
 
 
@@ -184,14 +189,16 @@ def test_pages_smaller_than_4096_bytes_are_not_told_apart():
         (PAGE, [(n * PAGE, PAGE) for n in range(MOST_RANGES + 1)], errno.E2BIG),
     ],
 )
-def test_ranges_that_a_log_is_not_started_with(page_size, ranges, number):
+def test_ranges_that_a_log_is_not_started_with(
+    page_size: int, ranges: list[tuple[int, int]], number: int
+) -> None:
     log = DirtyPages()
     with refused(number):
         log.start(page_size, ranges)
     assert not log.active
 
 
-def test_as_many_ranges_as_fit_into_a_page_are_taken():
+def test_as_many_ranges_as_fit_into_a_page_are_taken() -> None:
     log = DirtyPages()
     log.start(PAGE, [(2 * n * PAGE, PAGE) for n in range(MOST_RANGES)])
     log.record(0, 1 << 40)
@@ -207,14 +214,14 @@ def test_as_many_ranges_as_fit_into_a_page_are_taken():
         ((1 << 64) - PAGE, PAGE, PAGE, errno.EOVERFLOW),
     ],
 )
-def test_queries_that_are_refused(iova, length, page_size, number):
+def test_queries_that_are_refused(iova: int, length: int, page_size: int, number: int) -> None:
     log = DirtyPages()
     log.start()
     with refused(number):
         log.dirty_words(iova, length, page_size)
 
 
-def test_forgotten_pages_are_clean():
+def test_forgotten_pages_are_clean() -> None:
     log = DirtyPages()
     log.start()
     log.record(0, 3 * PAGE)

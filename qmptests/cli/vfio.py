@@ -1,0 +1,155 @@
+"""`qmptests vfio`: emulated VFIO devices for any command line, steered and looked at by hand."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from qmptests.cli.migrate import check_writable
+from qmptests.cli.vfio_ctl import ctl
+from qmptests.cli.vfio_trace import trace
+from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.vfio import client, descriptors, spec, supervisor
+from qmptests.vfio.profile import to_spec
+from qmptests.vfio.spec import Spec
+from qmptests.vm import devices
+from qmptests.vm.command import emulated_name
+from qmptests.vm.vm import SEED
+
+SIDES = ("source", "destination")
+_PLACEHOLDER = re.compile(r"@(?:vfio(?P<number>\d+)|iommufd)\b", re.ASCII)
+
+
+@click.group()
+def vfio() -> None:
+    """Emulated VFIO devices for any command line."""
+
+
+vfio.add_command(ctl)
+vfio.add_command(trace)
+
+
+class _AfterDashes(click.Command):
+    """A command whose arguments are another's command line: "--" keeps the two apart."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" not in args and not set(args) & set(ctx.help_option_names):
+            raise click.UsageError("put the command to run after '--'", ctx)
+        return super().parse_args(ctx, args)
+
+
+@vfio.command(cls=_AfterDashes)
+@click.option(
+    "--device",
+    multiple=True,
+    required=True,
+    metavar="PROFILE[,KEY=VALUE...]",
+    help="Profile of an emulated device: a name or a TOML (repeatable).",
+)
+@click.option(
+    "--side", type=click.Choice(SIDES), default=None, help="Whose rules hold (default: both's)."
+)
+@click.option("--log", default="", metavar="FILE", help="Log of the calls, as JSON lines.")
+@click.option(
+    "--control", default="", metavar="PATH", help="Socket for `ctl` (default: a new one)."
+)
+@click.argument("command", metavar="-- COMMAND ARGUMENTS...", nargs=-1, required=True)
+def run(
+    device: Sequence[str], side: str | None, log: str, control: str, command: Sequence[str]
+) -> None:
+    """Run a command line with emulated VFIO devices.
+
+    In its arguments @vfio0, @vfio1, ... stand for the devices' descriptors and @iommufd for that of
+    the iommufd. Standard input and output are the command's, and so is the exit status.
+
+    \b
+    Example:
+      qmptests vfio run --device busy -- qemu-system-x86_64 -nodefaults -nographic \\
+        -object iommufd,id=iommufd0,fd=@iommufd \\
+        -device vfio-pci,id=vf0,fd=@vfio0,iommufd=iommufd0
+    """
+    specs = _specs(device, side or "")
+    argv = substitute(command, len(specs))
+    if shutil.which(argv[0]) is None:
+        raise InputError(f"{argv[0]}: there is no such command")
+    if log:
+        check_writable(Path(log))
+    path = Path(control) if control else client.own_path()
+    if not control:
+        path.unlink(missing_ok=True)  # of a process that had this number before
+    listener = client.listen(path)
+    try:
+        names = ", ".join(f"{s.name} ({s.profile})" for s in specs)
+        click.echo(f"qmptests: {names}: `qmptests vfio ctl --socket {path} status`", err=True)
+        _become(
+            {
+                "argv": argv,
+                "devices": [spec.to_json(s) for s in specs],
+                "log": log,
+                "listen": listener.fileno(),
+                "unlink": str(path.absolute()),
+            }
+        )
+    finally:  # an exec leaves no finally behind: it failed
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+def _specs(texts: Sequence[str], side: str) -> list[Spec]:
+    """The devices that `--device` says; raises InputError."""
+    if len(texts) > descriptors.MOST:
+        raise InputError(f"too many devices: {len(texts)}, and {descriptors.MOST} is the most")
+    specs = []
+    for number, text in enumerate(texts):
+        profile = devices.load(text)
+        if profile.vfio is None:
+            emulated = ", ".join(devices.shipped(vfio=True))
+            raise InputError(
+                f"device profile '{profile.name}' is no emulated VFIO device; these are: {emulated}"
+            )
+        name = emulated_name(number)
+        specs.append(to_spec(profile.vfio, name, SEED, profile_name=profile.name, side=side))
+    return specs
+
+
+def substitute(words: Sequence[str], count: int) -> list[str]:
+    """The words with descriptor numbers for @iommufd and @vfioN; raises InputError."""
+
+    def number(match: "re.Match[str]") -> str:
+        if match["number"] is None:
+            return str(descriptors.IOMMUFD)
+        if int(match["number"]) >= count:
+            there = "only @vfio0" if count == 1 else f"@vfio0 to @vfio{count - 1}"
+            raise InputError(f"there is no {match[0]}: {there}, one for each --device")
+        return str(descriptors.device(int(match["number"])))
+
+    return [_PLACEHOLDER.sub(number, word) for word in words]
+
+
+def _become(settings: dict[str, Any]) -> NoReturn:
+    """Turn this process into the supervisor."""
+    told = os.memfd_create("settings", 0)
+    os.write(told, json.dumps(settings).encode())
+    os.lseek(told, 0, os.SEEK_SET)
+    os.set_inheritable(settings["listen"], True)
+    sys.stdout.flush()
+    # What comes between here and there waits until the supervisor knows what to do with it.
+    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+    try:
+        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(told)]
+        os.execv(argv[0], argv)  # noqa: S606
+    except OSError as error:
+        raise EnvironmentFailure(f"{sys.executable}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(told)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
