@@ -78,7 +78,7 @@ def plan_record(plan: Plan, machine: str) -> PlanRecord:
         accelerator=plan.accelerator,
         definition=msgspec.to_builtins(plan.definition),
         capabilities=dict(plan.capabilities),
-        parameters=dict(plan.parameters),
+        parameters=plan.all_parameters,
         transport=plan.transport,
         address_form="channels" if plan.channels else "uri",
         trace=list(plan.patterns),

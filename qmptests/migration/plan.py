@@ -81,6 +81,23 @@ class Plan:
         vfio = LOW_VOLUME_VFIO if any(o.startswith("vfio") for o in options) else ()
         return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *self.trace)))
 
+    @property
+    def all_parameters(self) -> dict[str, settings.Value]:
+        """The migration parameters that are set: those that were asked for, and one for devices.
+
+        By default QEMU switches over when 38 MiB are left (128 MiB/s for 300 ms), and never if an
+        idle guest keeps the bandwidth that it measures low. So unless something is said of
+        bandwidth or downtime, what emulated devices have in stop-copy fits into the limit.
+        """
+        found = dict(self.parameters)
+        if not found.keys() & settings.CONVERGENCE:
+            stop_copy = sum(
+                profile.vfio.stop_copy_bytes for profile in self.devices if profile.vfio
+            )
+            if stop_copy:
+                found[settings.SWITCHOVER_BANDWIDTH] = settings.switchover_bandwidth(stop_copy)
+        return found
+
     def resolved_machine(self) -> str:
         """The full machine type; raises InputError if a build lacks it, naming those it has."""
         wanted = self.machine or self.definition.machine
@@ -143,5 +160,5 @@ class Plan:
             capabilities = settings.capabilities_for(self.capabilities, source=is_source)
             settings.check(build, side, "capability", capabilities, facts.capabilities)
             devices.check(build, side, self.devices_of(source=is_source))
-            parameters = settings.parameters_for(self.parameters, source=is_source)
+            parameters = settings.parameters_for(self.all_parameters, source=is_source)
             settings.check(build, side, "parameter", parameters, facts.parameters)

@@ -233,7 +233,7 @@ class Run:
             "migrate-set-capabilities",
             {"capabilities": [{"capability": k, "state": v} for k, v in capabilities.items()]},
         )
-        parameters = settings.parameters_for(self.plan.parameters, source=source)
+        parameters = settings.parameters_for(self.plan.all_parameters, source=source)
         if source and hold:
             parameters["max-bandwidth"] = HELD_BANDWIDTH
         elif source and self.attempts:

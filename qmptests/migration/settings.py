@@ -14,6 +14,12 @@ from qmptests.units import parse_size
 
 Value = bool | int | str
 
+#: QEMU's default for downtime-limit.
+DOWNTIME_LIMIT_MS = 300
+SWITCHOVER_BANDWIDTH = "avail-switchover-bandwidth"
+#: Whoever says one of these has thought about when QEMU switches over.
+CONVERGENCE = frozenset({SWITCHOVER_BANDWIDTH, "downtime-limit", "max-bandwidth"})
+
 SOURCE_ONLY_CAPABILITIES = frozenset(
     {
         "auto-converge",
@@ -29,7 +35,7 @@ SOURCE_ONLY_CAPABILITIES = frozenset(
 DESTINATION_ONLY_CAPABILITIES = frozenset({"late-block-activate", "postcopy-blocktime"})
 SOURCE_ONLY_PARAMETERS = frozenset(
     {
-        "avail-switchover-bandwidth",
+        SWITCHOVER_BANDWIDTH,
         "block-incremental",
         "compress-level",
         "compress-threads",
@@ -77,6 +83,11 @@ def capabilities_for(wanted: Mapping[str, bool], *, source: bool) -> dict[str, b
     """`events` is always on: the run is driven by them."""
     chosen = for_side(wanted, source, SOURCE_ONLY_CAPABILITIES, DESTINATION_ONLY_CAPABILITIES)
     return {"events": True, **{name: bool(on) for name, on in chosen.items()}}
+
+
+def switchover_bandwidth(stop_copy: int) -> int:
+    """Bytes a second at which twice that many bytes, and 64 MiB, take QEMU's downtime-limit."""
+    return (2 * stop_copy + (64 << 20)) * 1000 // DOWNTIME_LIMIT_MS
 
 
 def parameters_for(wanted: Mapping[str, Value], *, source: bool) -> dict[str, Value]:

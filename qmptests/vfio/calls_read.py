@@ -84,8 +84,11 @@ class CallLog:
     def calls(self, name: str = "", device: str = "") -> Iterator[Call]:
         """The calls of this name and device; "" for any."""
         for entry in self.entries:
-            wanted = isinstance(entry, Call) and device in ("", entry.device)
-            if wanted and name in ("", entry.call):
+            if (
+                isinstance(entry, Call)
+                and name in ("", entry.call)
+                and device in ("", entry.device)
+            ):
                 yield entry
 
 

@@ -1,6 +1,7 @@
 """Steering a supervisor that listens on a socket (`qmptests vfio run`), from another process."""
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -41,7 +42,8 @@ def listen(path: Path) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        raise InputError(f"cannot listen on {path}: {error.strerror}") from error
+        why = "it exists already" if error.errno == errno.EADDRINUSE else error.strerror
+        raise InputError(f"cannot listen on {path}: {why}") from error
     finally:
         os.umask(mask)
     return listener

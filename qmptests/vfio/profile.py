@@ -31,6 +31,7 @@ from qmptests.errors import InputError
 from qmptests.units import format_size, parse_duration
 from qmptests.vfio import when
 from qmptests.vfio.abi import MigrationFlag
+from qmptests.vfio.pci import msix_place
 from qmptests.vfio.spec import DEVICE_TRACKING, IOMMU_TRACKING, NO_TRACKING, Bar, Rule, Spec
 from qmptests.vfio.when import BLOCK, Size, When, keyed, size
 
@@ -79,11 +80,17 @@ class VfioProfile(
     intx: bool = True
     latency: dict[str, str] = {}
     when: list[When] = []
+    plugged: bool = True
     device_options: str = ""
 
     def __post_init__(self) -> None:
         with keyed("vfio", "."):
             to_spec(self, "", 0)
+
+    @property
+    def stop_copy_bytes(self) -> int:
+        """What it has to send while the guest is stopped, at least."""
+        return size(self.stop_copy, block=BLOCK)
 
 
 def to_spec(
@@ -102,7 +109,7 @@ def to_spec(
     dirty_rate = _bytes(profile, "dirty_rate", block=1)
     # What QEMU doesn't fetch does not pile up for ever: by default a second's worth of it.
     limit = "dirty_rate" if profile.dirty_limit is None else "dirty_limit"
-    return Spec(
+    spec = Spec(
         name=name,
         profile=profile_name,
         seed=seed,
@@ -126,6 +133,12 @@ def to_spec(
         msix_vectors=profile.msix,
         intx=profile.intx,
     )
+    if spec.msix_vectors:
+        try:
+            msix_place(spec)
+        except ValueError as error:
+            raise InputError(f"msix: {error}") from error
+    return spec
 
 
 def override(profile: VfioProfile, options: Iterable[tuple[str, str]], where: str) -> VfioProfile:

@@ -95,8 +95,9 @@ def _emulated(profiles: Sequence[DeviceProfile]) -> list[str]:
             options.append(f"addr={FIRST_SLOT + number:#x}")
         if own:
             options.append(own)
-        argv += ["-device", ",".join(options)]
-    if argv:
+        if profile.vfio.plugged:
+            argv += ["-device", ",".join(options)]
+    if any(p.vfio for p in profiles):
         argv = ["-object", f"iommufd,id={IOMMUFD_ID},fd={descriptors.IOMMUFD}", *argv]
     return argv
 

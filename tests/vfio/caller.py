@@ -57,7 +57,8 @@ class Caller:
         """An ioctl with that structure: its answer, and the structure afterwards."""
         self.memory.write(AT, layout.pack(record))
         call = calls.decode(role, request, AT, self.memory)
-        answer = self.device.handle(call, self.memory, self.now)
+        asked = self.iommufd if role == "iommufd" else self.device
+        answer = asked.handle(call, self.memory, self.now)
         return answer, layout.unpack(self.memory.read(AT, layout.size))
 
     def feature(

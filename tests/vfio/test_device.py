@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qmptests.vfio import abi
-from qmptests.vfio.abi import Feature, Irq, MigrationFlag, Region, State, Vfio
+from qmptests.vfio.abi import Feature, Iommu, Irq, MigrationFlag, Region, State, Vfio
 from qmptests.vfio.calls import Answer, Call, EventFds, Unknown
 from qmptests.vfio.pci import DEVICE_CONTROL
 from qmptests.vfio.spec import Bar, Spec
@@ -82,6 +82,36 @@ class TestBinding:
             record = abi.DetachIommufdPt(12, flags)
             answer, _ = vf.ask(Vfio.DEVICE_DETACH_IOMMUFD_PT, abi.DETACH_IOMMUFD_PT, record)
             assert answer.errno == expected
+
+    def test_to_an_address_space_gives_the_page_table_of_it(self) -> None:
+        vf = caller()
+        _, ioas = vf.ask(Iommu.IOAS_ALLOC, abi.IOAS_ALLOC, abi.IoasAlloc(12, 0, 0), "iommufd")
+        record = abi.AttachIommufdPt(16, 0, ioas.out_ioas_id)
+        answer, after = vf.ask(Vfio.DEVICE_ATTACH_IOMMUFD_PT, abi.ATTACH_IOMMUFD_PT, record)
+        assert answer == Answer()
+        assert after.pt_id not in (0, ioas.out_ioas_id, vf.device.devid)
+
+    def test_lets_the_iommu_see_what_the_device_writes_if_it_tracks_that(self) -> None:
+        vf = caller(dirty_tracking="iommu")
+        _, ioas = vf.ask(Iommu.IOAS_ALLOC, abi.IOAS_ALLOC, abi.IoasAlloc(12, 0, 0), "iommufd")
+        asked = abi.HwptAlloc(
+            48, abi.HwptFlag.DIRTY_TRACKING, vf.device.devid, ioas.out_ioas_id, *[0] * 7
+        )
+        answer, hwpt = vf.ask(Iommu.HWPT_ALLOC, abi.HWPT_ALLOC, asked, "iommufd")
+        assert not answer.errno
+        attach = abi.AttachIommufdPt(16, 0, hwpt.out_hwpt_id)
+        answer, _ = vf.ask(Vfio.DEVICE_ATTACH_IOMMUFD_PT, abi.ATTACH_IOMMUFD_PT, attach)
+        assert not answer.errno
+        mapping = abi.IoasMap(40, 7, ioas.out_ioas_id, 0, 0x100000, 0x10000, 0x10000)
+        vf.ask(Iommu.IOAS_MAP, abi.IOAS_MAP, mapping, "iommufd")
+        enable = abi.DirtyTracking(16, abi.DIRTY_TRACKING_ENABLE, hwpt.out_hwpt_id, 0)
+        answer, _ = vf.ask(Iommu.HWPT_SET_DIRTY_TRACKING, abi.DIRTY_TRACKING, enable, "iommufd")
+        assert not answer.errno
+        vf.device.wrote(0x12000, 1)
+        bitmap = abi.DirtyBitmap(48, hwpt.out_hwpt_id, 0, 0, 0x10000, 0x10000, PAGE, BITMAP)
+        answer, _ = vf.ask(Iommu.HWPT_GET_DIRTY_BITMAP, abi.DIRTY_BITMAP, bitmap, "iommufd")
+        assert answer.errno == 0
+        assert vf.memory.read(BITMAP, 8) == b"\x04" + bytes(7)
 
 
 class TestInfo:
@@ -217,7 +247,8 @@ class TestFeatures:
     @pytest.mark.parametrize("flags", [0, GET | SET, GET | 1 << 19, PROBE | 1 << 31])
     @pytest.mark.parametrize("number", [Feature.MIGRATION, Feature.MIG_DEVICE_STATE])
     def test_need_one_operation_that_exists(self, number: int, flags: int) -> None:
-        assert caller().feature(number, flags, bytes(8))[0].errno == errno.EINVAL
+        stop = abi.FEATURE_MIG_STATE.pack(abi.FeatureMigState(State.STOP, 0))
+        assert caller().feature(number, flags, stop)[0].errno == errno.EINVAL
 
     @pytest.mark.parametrize(
         ("number", "flags"),

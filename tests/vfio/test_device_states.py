@@ -68,6 +68,7 @@ class Asking(RuleBasedStateMachine):
         self.opted_in = False
         self.image_is_bad = False
         self.failed = False
+        self.moved = 0
         self.close()
         self.vf.device.migration.load = lambda: "bad" if self.image_is_bad else ""
 
@@ -190,6 +191,15 @@ class Asking(RuleBasedStateMachine):
         else:
             self.count_read(answer, count)
 
+    @precondition(lambda self: self.state in arcs.SAVING and not self.failed)
+    @rule()
+    def read_all(self) -> None:
+        """Until there is nothing more; what time brings is not to come in between."""
+        self.read_some(1 << 20)
+        while self.vf.device.moved != self.moved:
+            self.moved = self.vf.device.moved
+            self.read_some(1 << 20)
+
     def count_read(self, answer: Answer, count: int) -> None:
         span = answer.span
         assert span is not None
@@ -290,4 +300,4 @@ class Asking(RuleBasedStateMachine):
 
 
 TestAsking = Asking.TestCase
-TestAsking.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAsking.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -73,8 +73,12 @@ class TestASave:
     @pytest.mark.parametrize("away", ["running", "stop"])
     def test_that_is_left_is_lost_and_the_next_begins_anew(self, away: str) -> None:
         vf = caller()
+        vf.opt_in()
         vf.set_state("pre-copy")
-        vf.read()
+        vf.device.migration.reinit(PAGE)
+        vf.precopy_info()
+        vf.device.migration.reinit(PAGE)
+        vf.read(100)
         vf.set_state(away)
         assert vf.read() == Answer(errno=errno.ENODEV)
         assert vf.precopy_info() == errno.EINVAL
@@ -82,6 +86,7 @@ class TestASave:
         first = vf.read().span
         assert first is not None
         assert first == (0, 4 * PAGE, Kind.INITIAL, 0)
+        assert vf.data_size() == 5 * PAGE
 
     def test_does_not_change_kind_within_a_page(self) -> None:
         vf = caller()
@@ -90,9 +95,10 @@ class TestASave:
         assert vf.read(100).value == 100
         vf.device.migration.reinit(PAGE)
         assert info(vf.precopy_info()) == (REINIT, 6, 0)
-        spans = [vf.read(1 << 20).span for _ in range(2)]
+        spans = [vf.read(count).span for count in (50, 1 << 20, 1 << 20)]
         assert spans == [
-            (100, PAGE - 100, Kind.INITIAL, 0),
+            (100, 50, Kind.INITIAL, 0),
+            (150, PAGE - 150, Kind.INITIAL, 0),
             (PAGE, 6 * PAGE, Kind.INITIAL, 1),
         ]
 
@@ -166,12 +172,22 @@ class TestReinit:
         assert vf.read_all() == [("INITIAL", 1, 15 * PAGE)]
         assert vf.device.migration.reinits == 1
 
+    def test_counts_the_rest_of_a_dirty_page_as_initial_bytes(self) -> None:
+        vf = caller(initial_bytes=0)
+        vf.opt_in()
+        vf.set_state("pre-copy")
+        vf.read(PAGE // 2)
+        vf.device.migration.reinit(PAGE)
+        found = vf.precopy_info()
+        assert found == abi.PrecopyInfo(24, REINIT, 2 * PAGE + PAGE // 2, 0)
+
     def test_waits_for_a_device_that_runs(self) -> None:
         vf = caller()
         vf.opt_in()
         vf.set_state("pre-copy-p2p")
         vf.device.migration.reinit(PAGE)
         assert info(vf.precopy_info()) == (0, 4, 2)
+        assert vf.data_size() == 10 * PAGE
         vf.set_state("pre-copy")
         assert info(vf.precopy_info()) == (REINIT, 7, 0)
 
@@ -250,6 +266,19 @@ class TestWhatAScriptHasAppear:
         for appear in (migration.grow_stop_copy, migration.dirty, migration.grow, migration.reinit):
             appear(PAGE)
         assert vf.read() == Answer(value=0)
+
+    @pytest.mark.parametrize("what", ["reinit", "grow", "dirty", "grow_stop_copy"])
+    def test_in_stop_copy_is_read_there_whatever_it_is(self, what: str) -> None:
+        vf = caller()
+        vf.opt_in()
+        vf.set_state("stop-copy")
+        for _ in range(2):
+            vf.read()
+        assert vf.read(100).value == 100
+        getattr(vf.device.migration, what)(PAGE)
+        pieces = vf.read_all()
+        assert {kind for kind, _, _ in pieces} == {"STOP_COPY", "END"}
+        assert sum(size for _, _, size in pieces) == 4 * PAGE - 100
 
     @pytest.mark.parametrize("size", [1, PAGE + 1, -PAGE])
     def test_is_whole_pages(self, size: int) -> None:

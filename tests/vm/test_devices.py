@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from qmptests.errors import InputError
 from qmptests.fixtures.migrating import Migration
+from qmptests.outcome import Result
 from qmptests.suites.compat.hardware import Hardware
 from qmptests.vfio.profile import VfioProfile
 from qmptests.vm import Definition, devices
@@ -171,14 +172,25 @@ def test_more_than_eight_emulated_devices_are_too_many(migration: Migrate) -> No
         devices.check(build, "source", [profile] * 9)
 
 
-# Those with [vfio] need a supervisor.
-@pytest.mark.parametrize("name", devices.shipped(vfio=False))
+#: Emulated devices that are shipped to be refused, or to fail.
+REFUSED = {"no-dirty-tracking", "not-migratable"}
+FAILS = {"faulty"}
+
+
+@pytest.mark.parametrize("name", devices.shipped())
 def test_every_shipped_profile_migrates(migration: Migrate, name: str) -> None:
     """To the same version: what versions make of each other is what users look for."""
     wanted = migration(devices=(devices.load(name),))
     build = wanted.plan.destination
-    outcome = migration(devices=(devices.load(name),), source=build).run()
-    assert outcome.completed
+    result = Result.COMPLETED
+    if name in REFUSED:
+        result = Result.QMP_ERROR
+    elif name in FAILS:
+        result = Result.FAILED_DESTINATION_EXITED
+    outcome = migration(
+        devices=(devices.load(name),), source=build, capabilities=["return-path"], expected=result
+    ).run()
+    assert outcome.as_expected, outcome
     assert outcome.record.name.endswith(f"-x.{name}")
     assert outcome.record.plan.devices[0]["name"] == name
 

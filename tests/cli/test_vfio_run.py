@@ -1,0 +1,379 @@
+"""`qmptests vfio run` and `ctl`: command lines under the emulator, real QEMUs among them."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qmptests.builds import Build
+from qmptests.cli.vfio import substitute
+from qmptests.cli.vfio_ctl import words_of
+from qmptests.errors import InputError
+from qmptests.vfio import client
+
+MAIN = (sys.executable, "-m", "qmptests.cli.main", "vfio")
+SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    return tmp_path
+
+
+def vfio(*words: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*MAIN, *words], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+class Running:
+    """A command that runs under the emulator."""
+
+    def __init__(self, options: Sequence[str], command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            [*MAIN, "run", *options, "--", *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            start_new_session=True,
+        )
+        assert self.process.stderr
+        self.first_line = self.process.stderr.readline()
+        self.socket = self.first_line.split()[-2]
+
+    def line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline()
+
+    def end(self) -> tuple[int, list[str]]:
+        """The exit status and what stood on stderr, but for the first line."""
+        _, said = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, said.splitlines()
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.communicate()
+
+
+@pytest.fixture
+def running() -> "Iterator[Any]":
+    started: list[Running] = []
+
+    def start(options: Sequence[str], command: Sequence[str]) -> Running:
+        started.append(Running(options, command))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
+
+
+class Qemu:
+    """A QEMU with devices, under `vfio run`, with its monitor on standard input and output."""
+
+    def __init__(self, running: Any, build: Build, options: Sequence[str], *more: str) -> None:
+        devices = []
+        for number in range(options.count("--device")):
+            devices += ["-device", f"vfio-pci,id=vf{number},fd=@vfio{number},iommufd=i0"]
+        self.run = running(
+            options,
+            [
+                *(*build.argv, "-nodefaults", "-display", "none", "-machine", "q35", "-m", "64M"),
+                *("-qmp", "stdio", "-object", "iommufd,id=i0,fd=@iommufd", *devices, *more),
+            ],
+        )
+        assert "QMP" in json.loads(self.run.line())
+        self.execute("qmp_capabilities")
+
+    def send(self, name: str, **arguments: Any) -> None:
+        self.run.process.stdin.write(json.dumps({"execute": name, "arguments": arguments}) + "\n")
+
+    def reply(self) -> Any:
+        while "return" not in (message := json.loads(self.run.line())):
+            assert "error" not in message, message
+        return message["return"]
+
+    def execute(self, name: str, **arguments: Any) -> Any:
+        self.send(name, **arguments)
+        return self.reply()
+
+    def until(self, event: str, **data: Any) -> None:
+        while True:
+            message = json.loads(self.run.line())
+            if message.get("event") == event and data.items() <= message["data"].items():
+                return
+
+
+@pytest.fixture
+def qemu(running: Any, destination_build: Build) -> Any:
+    return lambda options, *more: Qemu(running, destination_build, options, *more)
+
+
+# --- run ----------------------------------------------------------------------------------------
+
+ALLOCATE = """
+import fcntl, sys
+argument = bytearray(12)
+argument[0] = 12
+fcntl.ioctl(int(sys.argv[1]), 0x3B81, argument)
+print(argument[8:].hex(), sys.stdin.read(), sys.argv[2])
+sys.exit(7)
+"""
+
+
+@pytest.mark.smoke
+def test_a_command_has_the_descriptors_and_keeps_its_input_output_and_status(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "log"
+    done = subprocess.run(
+        [
+            *(*MAIN, "run", "--device", "idle", "--log", str(log), "--"),
+            *(sys.executable, "-c", ALLOCATE, "@iommufd", "a,fd=@vfio0,b"),
+        ],
+        input="hello",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (7, "01000000 hello a,fd=201,b\n")
+    told, *rest = done.stderr.splitlines()
+    assert told.startswith("qmptests: vf0 (idle): `qmptests vfio ctl --socket ")
+    assert rest == ["qmptests: vf0 (idle): the command did not use it"]
+    header, call, ended = map(json.loads, log.read_text().splitlines())
+    assert header["devices"][0]["profile"] == "idle"
+    assert (call["device"], call["call"]) == ("iommufd", "ioas-alloc")
+    assert (ended["note"], ended["status"]) == ("ended", 7)
+    assert list(tmp_path.iterdir()) == [log]
+
+
+def test_a_command_that_is_killed_has_a_shells_status_and_leaves_no_socket(tmp_path: Path) -> None:
+    done = vfio("run", "--device", "idle", "--", "sh", "-c", "kill -9 $$")
+    assert done.returncode == 128 + signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 11), (signal.SIGINT, 12)])
+def test_a_signal_is_the_commands_to_handle(
+    running: Any, number: signal.Signals, status: int, tmp_path: Path
+) -> None:
+    """SIGTERM comes to the supervisor alone, Ctrl-C to both."""
+    code = f"""
+import signal, sys
+signal.signal({number.value}, lambda *_: sys.exit({status}))
+print("ready", flush=True)
+signal.pause()
+"""
+    run = running(["--device", "idle"], [sys.executable, "-c", code])
+    assert run.line() == "ready\n"
+    if number == signal.SIGINT:
+        os.killpg(run.process.pid, number)
+    else:
+        run.process.send_signal(number)
+    assert run.end()[0] == status
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_handler_ctrl_c_ends_both(running: Any, tmp_path: Path) -> None:
+    run = running(["--device", "idle"], ["sh", "-c", "echo ready; exec sleep 1000"])
+    assert run.line() == "ready\n"
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.end()[0] == 128 + signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_problem_is_said_aloud(tmp_path: Path) -> None:
+    code = "import fcntl, sys; fcntl.ioctl(int(sys.argv[1]), 0x3B99, bytearray(8))"
+    done = vfio("run", "--device", "idle", "--", sys.executable, "-c", code, "@vfio0")
+    assert done.returncode == 1
+    assert "qmptests: system call" in done.stderr
+    assert "Inappropriate ioctl" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--device", "idle", "true"], "put the command to run after '--'"),
+        (["--device", "idle", "--"], "Missing argument"),
+        (["--", "true"], "Missing option '--device'"),
+        (["--device", "nosuch", "--", "true"], "unknown device profile 'nosuch'"),
+        (["--device", "e1000e", "--", "true"], "is no emulated VFIO device; these are: busy"),
+        (["--device", "idle"] * 9 + ["--", "true"], "too many devices: 9, and 8 is the most"),
+        (["--device", "idle", "--", "echo", "@vfio1"], "there is no @vfio1: only @vfio0"),
+        (["--device", "idle", "--", "/nowhere/qemu"], "/nowhere/qemu: there is no such command"),
+        (["--device", "idle", "--log", "/nowhere/log", "--", "true"], "cannot write /nowhere/log"),
+        (["--device", "idle", "--control", "/dev/null", "--", "true"], "it exists already"),
+        (["--device", "idle", "--control", "/nowhere/s", "--", "true"], "cannot listen on /now"),
+        (["--device", "idle", "--control", "/tmp/" + "x" * 110, "--", "true"], "too long"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(words: list[str], says: str, tmp_path: Path) -> None:
+    done = vfio("run", *words)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line.startswith("qmptests: error: ")) == (2, True)
+    assert says in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_placeholders_are_whole_words() -> None:
+    assert substitute(["fd=@vfio1,x=@iommufd", "a@vfio0"], 2) == ["fd=202,x=200", "a201"]
+    assert substitute(["@vfio", "@iommufdx", "@vfio0x"], 1) == ["@vfio", "@iommufdx", "@vfio0x"]
+    with pytest.raises(InputError, match="@vfio0 to @vfio1"):
+        substitute(["@vfio2"], 2)
+
+
+# --- ctl ----------------------------------------------------------------------------------------
+
+
+def test_a_device_is_held_and_released_from_elsewhere(qemu: Any) -> None:
+    vm = qemu(["--device", "idle"])
+    status = json.loads(vfio("ctl", "status", "--json").stdout)
+    assert [device["state"] for device in status["devices"]] == ["running"]
+    assert vfio("ctl", "hold", "reset").stdout == "rule 1\n"
+    watch = subprocess.Popen([*MAIN, "ctl", "watch"], stdout=subprocess.PIPE, text=True)
+    assert watch.stdout
+    vm.send("system_reset")
+    seen = watch.stdout.readline()
+    while "held" not in seen:  # QEMU's events of its own come before
+        seen = watch.stdout.readline()
+    assert seen == "vf0 held reset\n"
+    table = vfio("ctl", "status").stdout.splitlines()
+    assert table[0].split() == ["DEVICE", "STATE", "SENT", "REINITS", "HELD"]
+    assert table[1].split()[-1] == "reset"
+    assert vfio("ctl", "release", "vf0").stdout == "released 1\n"
+    vm.until("RESET")
+    vm.send("quit")
+    assert vm.run.end()[0] == 0
+    rest = watch.communicate(timeout=SECONDS)[0].splitlines()
+    assert rest[-1] == "- ended status 0"
+
+
+def test_a_rule_is_added_and_taken_away(qemu: Any) -> None:
+    vm = qemu(["--device", "idle", "--device", "idle"])
+    assert vfio("ctl", "rule", "vf1", "get-state+errno=EIO+times=0").stdout == "rule 1\n"
+    assert vfio("ctl", "unrule", "vf1", "1").stdout == ""
+    done = vfio("ctl", "rule", "vf1", "write+delay=1ms")
+    assert (done.returncode, "from the start" in done.stderr) == (2, True)
+    assert vfio("ctl", "rule", "vf1", "probe+errno=EIO").stdout == "rule 2\n"
+    vm.send("quit")
+    status, said = vm.run.end()
+    assert status == 0
+    assert said[-2:] == [
+        "qmptests: vf0 (idle): stop",
+        "qmptests: vf1 (idle): stop; never fired: probe+errno=EIO",
+    ]
+
+
+def test_the_supervisors_death_is_qemus_and_its_socket_is_no_bother(
+    qemu: Any, tmp_path: Path
+) -> None:
+    vm = qemu(["--device", "idle"])
+    assert vfio("ctl", "die").returncode == 0
+    assert vm.run.end()[0] == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    done = vfio("ctl", "status")
+    assert (done.returncode, "no `qmptests vfio run`" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_several_one_is_chosen(running: Any) -> None:
+    first, second = (running(["--device", "idle"], ["cat"]) for _ in range(2))
+    done = vfio("ctl", "status")
+    assert done.returncode == 2
+    assert first.socket in done.stderr
+    assert second.socket in done.stderr
+    assert vfio("ctl", "--socket", second.socket, "status").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["hold"], "hold what? ctl hold [DEVICE] CALL"),
+        (["hold", "nothing"], "unknown call 'nothing'"),
+        (["hold", "vf7", "reset"], "there is no device 'vf7': vf0, vf1"),
+        (["hold", "reset"], "which device? there are vf0, vf1"),
+        (["hold", "reset+nht=2"], "unknown key 'nht'"),
+        (["rule", "vf0", "set-state"], "is not CALL+DO"),
+        (["unrule", "vf0", "x"], "unrule: 'x' is not a number"),
+        (["unrule", "vf0", "9"], "no rule 9"),
+        (["reinit", "vf0", "5"], "5 is not a multiple of 4096"),
+        (["reinit", "vf0", "1M", "more"], "too many words: ctl reinit [DEVICE] SIZE"),
+        (["status", "vf0"], "too many words: ctl status"),
+        (["fly"], "'fly' is not one of"),
+        (["--socket", "/nowhere", "status"], "listens on /nowhere: No such file"),
+    ],
+)
+def test_what_ctl_does_not_understand_is_one_line_and_status_2(
+    words: list[str], says: str, two_devices: Path
+) -> None:
+    done = vfio("ctl", *([] if "--socket" in words else ["--socket", str(two_devices)]), *words)
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, line.startswith("qmptests: error: ")) == (2, True)
+    assert says in line
+
+
+@pytest.fixture(scope="module")
+def two_devices(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Path]":
+    path = tmp_path_factory.mktemp("run") / "s"
+    run = Running(["--device", "idle", "--device", "idle", "--control", str(path)], ["cat"])
+    yield path
+    run.kill()
+
+
+def test_somebody_elses_socket_is_left_alone(tmp_path: Path) -> None:
+    """A stream socket is not one of ours, whatever its name."""
+    other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    other.bind(str(tmp_path / "qmptests-vfio-1.sock"))
+    other.listen()
+    assert client.running() == []
+    assert len(list(tmp_path.iterdir())) == 1
+    other.close()
+
+
+def test_events_are_one_line_each() -> None:
+    assert words_of({"event": "state", "device": "vf0", "state": "stop"}) == "vf0 state stop"
+    assert words_of({"event": "new", "x": 1}) == '- {"event": "new", "x": 1}'
+
+
+# --- a migration by hand ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rule", "status", "verdict"),
+    [
+        ("", 0, "1048576 bytes arrived, right"),
+        (",when=read+flip", 1, "1048576 bytes arrived, wrong: "),
+    ],
+)
+def test_a_migration_by_hand_says_whether_the_data_was_right(
+    qemu: Any, tmp_path: Path, rule: str, status: int, verdict: str
+) -> None:
+    device = f"idle,stop_copy=1M{rule}"
+    address = f"unix:{tmp_path / 'm'}"
+    target = qemu(["--side", "destination", "--device", device], "-incoming", address)
+    source = qemu(["--side", "source", "--device", device])
+    for vm in (target, source):
+        events = {"capability": "events", "state": True}
+        vm.execute("migrate-set-capabilities", capabilities=[events])
+    source.execute("migrate", uri=address)
+    target.until("MIGRATION", status="completed")
+    source.until("MIGRATION", status="completed")
+    for vm in (source, target):
+        vm.send("quit")
+    code, said = source.run.end()
+    assert (code, said[-1]) == (0, f"qmptests: vf0 ({device}): stop; 1048576 bytes sent")
+    code, said = target.run.end()
+    assert code == status
+    assert verdict in said[-1]
