@@ -1,8 +1,9 @@
 """`qmptests vfio ctl`: hold, release, re-initialise or fault a device from another terminal."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def ctl(path: Path | None, as_json: bool, action: str, words: Sequence[str]) -> 
 
     \b
     status              state and held calls of each device
-    watch               what happens, as it happens, until the command ends
+    watch               how they are, then what happens, until the command ends
     hold CALL           hold the next such call: set-state:stop-copy
     release             let what is held go on
     rule LINE           add a rule: read+errno=EIO+nth=2
@@ -143,8 +144,19 @@ def _print(action: str, answer: dict[str, Any]) -> None:
 
 
 def _watch(client: Client, as_json: bool) -> None:
-    for event in client.events():
+    """How things are, then what happens; in between nothing is lost."""
+    for event in itertools.chain(_now(client.request("status")), client.events()):
         click.echo(json.dumps(event) if as_json else words_of(event))
+
+
+def _now(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A status as the events that led to it."""
+    for device in status["devices"]:
+        name = device["name"]
+        yield {"event": "state", "device": name, "state": device["state"]}
+        for held in device["held"]:
+            detail = {key: value for key, value in held.items() if key != "call"}
+            yield {"event": "held", "device": name, "call": held["call"], "detail": detail}
 
 
 _EVENTS: dict[str, Callable[[dict[str, Any]], str]] = {
