@@ -18,6 +18,7 @@ from qmptests.cli.vfio_ctl import ctl
 from qmptests.cli.vfio_trace import trace
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.vfio import client, descriptors, spec, supervisor
+from qmptests.vfio.calls_read import CallLog
 from qmptests.vfio.profile import to_spec
 from qmptests.vfio.spec import Spec
 from qmptests.vm import devices
@@ -50,10 +51,10 @@ class _AfterDashes(click.Command):
 @click.option(
     "--device",
     multiple=True,
-    required=True,
     metavar="PROFILE[,KEY=VALUE...]",
     help="Profile of an emulated device: a name or a TOML (repeatable).",
 )
+@click.option("--like", default="", metavar="LOG", help="The devices of a call log, instead.")
 @click.option(
     "--side", type=click.Choice(SIDES), default=None, help="Whose rules hold (default: both's)."
 )
@@ -63,7 +64,12 @@ class _AfterDashes(click.Command):
 )
 @click.argument("command", metavar="-- COMMAND ARGUMENTS...", nargs=-1, required=True)
 def run(
-    device: Sequence[str], side: str | None, log: str, control: str, command: Sequence[str]
+    device: Sequence[str],
+    like: str,
+    side: str | None,
+    log: str,
+    control: str,
+    command: Sequence[str],
 ) -> None:
     """Run a command line with emulated VFIO devices.
 
@@ -76,7 +82,9 @@ def run(
         -object iommufd,id=iommufd0,fd=@iommufd \\
         -device vfio-pci,id=vf0,fd=@vfio0,iommufd=iommufd0
     """
-    specs = _specs(device, side or "")
+    if bool(like) == bool(device):
+        raise InputError("which devices? give --device, once for each, or --like LOG")
+    specs = _specs_of_log(Path(like)) if like else _specs(device, side or "")
     argv = substitute(command, len(specs))
     if shutil.which(argv[0]) is None:
         raise InputError(f"{argv[0]}: there is no such command")
@@ -118,6 +126,15 @@ def _specs(texts: Sequence[str], side: str) -> list[Spec]:
         name = emulated_name(number)
         specs.append(to_spec(profile.vfio, name, SEED, profile_name=profile.name, side=side))
     return specs
+
+
+def _specs_of_log(path: Path) -> list[Spec]:
+    """The devices of a call log, their rules included; raises InputError."""
+    header = CallLog(path).header
+    try:
+        return [spec.from_json(device) for device in header.devices]
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: its devices are not this version's: {error}") from error
 
 
 def substitute(words: Sequence[str], count: int) -> list[str]:

@@ -112,7 +112,8 @@ def _do(client: Client, action: str, named: str, value: str, rule: Any) -> dict[
         return client.request("rule", device, rule=rule._asdict())
     if action == "unrule":
         with when.keyed("unrule"):
-            return client.request("unrule", device, number=when.number(value))
+            number = when.number(value)
+        return client.request("unrule", device, number=number)
     with contextlib.suppress(TestedFailure) if action == "die" else contextlib.nullcontext():
         return client.request(action, device, value=rule.value if rule else 0)
     return {}  # it is dead

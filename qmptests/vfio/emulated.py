@@ -111,7 +111,7 @@ class Emulated:
         if span.kind is not Kind.END:  # the next is likely to be like this one
             self._next = span._replace(start=span.start + span.length)
 
-    def prepare(self) -> bool:
+    def _make_next(self) -> bool:
         """Make what is likely to be read next; whether there was something to do."""
         if self._next is None:
             return False
@@ -121,7 +121,7 @@ class Emulated:
 
     # --- arrival --------------------------------------------------------------------------------
 
-    def set_aside(self) -> bool:
+    def _set_aside_next(self) -> bool:
         """Have the kernel allocate memory for what arrives, a piece at a time; as `prepare`."""
         if not self._still_to_set_aside:
             return False
@@ -151,9 +151,17 @@ class Emulated:
 
     def answered_state(self) -> None:
         """QEMU knows of the new state: once the device has been set going, check what arrived."""
-        going = self.device.state in (State.RUNNING, State.RUNNING_P2P)
-        if going and self.arriving >= 0 and self._checker is None:
+        if self.device.state is State.RUNNING:
+            self._begin_check()
+
+    def _begin_check(self) -> None:
+        if self.arriving >= 0 and self._checker is None:
             self._checker = Checker(self.content)
+
+    @property
+    def loading(self) -> bool:
+        """Whether it has been given data and does not run yet: QEMU is in a hurry."""
+        return self.arriving >= 0 and self.device.state is not State.RUNNING
 
     def check(self) -> bool:
         """One block; as `prepare`."""
@@ -180,18 +188,25 @@ class Emulated:
         }
 
     @property
-    def busy(self) -> bool:
-        """Whether `work` has something to do."""
-        return self._checker is not None or self._next is not None or self._still_to_set_aside
+    def hurried(self) -> bool:
+        """Whether there is work that must be done before QEMU comes for it."""
+        return self._next is not None or self._still_to_set_aside
 
-    def work(self) -> bool:
-        """One piece of what can be done while no call waits; whether there was any."""
-        return self.prepare() or self.check() or self.set_aside()
+    @property
+    def checking(self) -> bool:
+        """Whether there is something to check, which can wait."""
+        return self._checker is not None
+
+    def prepare(self) -> bool:
+        """One piece of what QEMU will come for next; whether there was any."""
+        return self._make_next() or self._set_aside_next()
 
     # --- the end --------------------------------------------------------------------------------
 
     def report(self, counts: dict[str, int]) -> dict[str, Any]:
-        """What became of it, for the outcome; finishes a check that is under way."""
+        """What became of it, for the outcome; finishes the check of what it was given."""
+        if self.device.state in (State.RUNNING, State.RUNNING_P2P):
+            self._begin_check()
         while self._checker is not None:
             self.check()
         device = self.device

@@ -15,7 +15,7 @@ class EventDescriptors:
         self._taken: dict[tuple[int, int], int] = {}
         self._pidfd = -1
 
-    def take(self, given: EventFds, thread: int) -> None:
+    def take(self, given: EventFds, process: int) -> None:
         """Take over what QEMU gave, or let go of what it took away. Raises OSError."""
         if given.unmask:
             return  # that QEMU unmasks changes nothing here: a vector is written, never masked
@@ -25,11 +25,11 @@ class EventDescriptors:
         for vector, number in enumerate(given.numbers, given.start):
             self._drop(given.irq, vector)
             if number >= 0:
-                self._taken[given.irq, vector] = self._take(thread, number)
+                self._taken[given.irq, vector] = self._take(process, number)
 
-    def _take(self, thread: int, number: int) -> int:
+    def _take(self, process: int, number: int) -> int:
         if self._pidfd < 0:
-            self._pidfd = os.pidfd_open(_process_of(thread))
+            self._pidfd = os.pidfd_open(process)
         return syscalls.take_descriptor(self._pidfd, number)
 
     def _drop(self, irq: int, vector: int) -> None:
@@ -53,12 +53,3 @@ class EventDescriptors:
             raise ValueError(f"QEMU has not set up {irq.name} {vector}: it has {have}")
         with contextlib.suppress(BlockingIOError):
             os.eventfd_write(descriptor, 1)
-
-
-def _process_of(thread: int) -> int:
-    """The process that a thread belongs to (proc(5), "Tgid" in `status`)."""
-    with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as status:
-        for line in status:
-            if line.startswith("Tgid:"):
-                return int(line.split()[1])
-    return thread

@@ -67,3 +67,12 @@ class ProcessMemory:
 
 def _fault(address: int) -> OSError:
     return OSError(errno.EFAULT, f"{os.strerror(errno.EFAULT)}: {address:#x}")
+
+
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to (proc(5), "Tgid" in `status`)."""
+    with open(f"/proc/{thread}/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("Tgid:"):
+                return int(line.split()[1])
+    return thread

@@ -17,7 +17,7 @@ from qmptests.vfio.calls import Answer, Call
 from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, REGION_SHIFT, Emulated
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Gone, Listener
-from qmptests.vfio.memory import ProcessMemory
+from qmptests.vfio.memory import ProcessMemory, process_of
 from qmptests.vfio.script import DAMAGE
 from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
@@ -89,7 +89,7 @@ class Service:
             "dirty": lambda e, value: e.device.migration.dirty(int(value)),
             "grow-stop-copy": lambda e, value: e.device.migration.grow_stop_copy(int(value)),
             "announce": lambda e, value: e.device.migration.announce(int(value)),
-            "error": lambda e, _: e.device.fail(time.monotonic()),
+            "error": lambda e, _: e.device.fail(),
             "interrupt": lambda e, value: e.interrupts.interrupt(int(value)),
             "die": lambda _, __: os.kill(os.getpid(), signal.SIGKILL),
         }
@@ -134,7 +134,11 @@ class Service:
         """A thread's memory, which is its process's."""
         memory = self._memories.get(thread)
         if memory is None:
-            memory = self._memories[thread] = ProcessMemory(thread)
+            process = process_of(thread)
+            memory = self._memories.get(process)
+            if memory is None:
+                memory = self._memories[process] = ProcessMemory(process)
+            self._memories[thread] = memory
         return memory
 
     def _decode(

@@ -131,15 +131,29 @@ class Supervisor:
             if service.next_late is not None:
                 service.reply_late()
             if not ready:
-                for emulated in self.devices:
-                    emulated.work()
+                self._work()
             if self.log.waiting and (not ready or time.monotonic() - self._flushed > FLUSH_S):
                 self.log.flush()
                 self._flushed = time.monotonic()
 
+    def _work(self) -> None:
+        """A piece of what can be done while no call waits."""
+        for emulated in self.devices:
+            if emulated.prepare():
+                return
+        for emulated in self._to_check():
+            emulated.check()
+            return
+
+    def _to_check(self) -> list[Emulated]:
+        """Devices whose data is to be checked, once no other one is still being loaded."""
+        if any(emulated.loading for emulated in self.devices):
+            return []
+        return [emulated for emulated in self.devices if emulated.checking]
+
     def _timeout_ms(self) -> float | None:
         """How long nothing but a call or a request is worth waking up for."""
-        if self.log.waiting or any(emulated.busy for emulated in self.devices):
+        if self.log.waiting or any(d.hurried for d in self.devices) or self._to_check():
             return 0
         late = self.service.next_late
         return None if late is None else max(0.0, late - time.monotonic()) * 1e3
@@ -185,6 +199,8 @@ class Supervisor:
                 raise ValueError("a rule for 'write' must be there from the start")
             return {"number": named[0].script.add(rule)}
         if do == "unrule":
+            if request["number"] not in named[0].script.rules:
+                raise ValueError(f"{device} has no rule {request['number']}")
             named[0].script.remove(request["number"])
             return {}
         self.service.act(named[0], do, request.get("value", 0))

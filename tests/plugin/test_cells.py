@@ -147,7 +147,7 @@ def test_cells_narrowed_by_a_mark(suite: "Suite", workers: tuple[str, ...]) -> N
     ("mark", "words"),
     [
         ('"sauce=10*"', "unknown axis 'sauce': did you mean 'source'?"),
-        ('select="full"', "qemu_cells takes expressions, and select='smoke'"),
+        ('select="full"', "qemu_cells takes expressions, select='smoke'"),
     ],
 )
 def test_a_wrong_mark_is_one_line(

@@ -1,6 +1,7 @@
 """What QEMU asked of emulated devices, out of the call log of one side."""
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qmptests.vfio import descriptors
@@ -17,7 +18,7 @@ def calls(outcome: "Outcome", side: str = "source") -> CallLog:
     return log
 
 
-def order(found: "list[Call]") -> list[str]:
+def order(found: Iterable[Call]) -> list[str]:
     """The calls' names in the order in which they came, each run of the same name as one."""
     return [name for name, _ in itertools.groupby(call.call for call in found)]
 
