@@ -323,7 +323,7 @@ PROFILES = st.builds(
     dirty_limit=st.none() | SIZES,
     stop_copy=SIZES.filter("0K".__ne__),
     reinit=st.booleans(),
-    bars=st.lists(st.sampled_from(["4K", "1M,no-mmap"]), max_size=6),
+    bars=st.lists(st.sampled_from(["4K", "1M,no-mmap"]), min_size=1, max_size=6),
     latency=st.dictionaries(CALLS, TIMES, max_size=3),
     when=st.lists(WHENS, max_size=3),
 )
