@@ -1,6 +1,5 @@
 """`qmptests vfio`: emulated VFIO devices for any command line, steered and looked at by hand."""
 
-import contextlib
 import json
 import os
 import re
@@ -96,7 +95,6 @@ def run(
     listener = client.listen(path)
     try:
         names = ", ".join(f"{s.name} ({s.profile})" for s in specs)
-        click.echo(f"qmptests: {names}: `qmptests vfio ctl --socket {path} status`", err=True)
         _become(
             {
                 "argv": argv,
@@ -104,7 +102,8 @@ def run(
                 "log": log,
                 "listen": listener.fileno(),
                 "unlink": str(path.absolute()),
-            }
+            },
+            f"qmptests: {names}: `qmptests vfio ctl --socket {path} status`",
         )
     finally:  # an exec leaves no finally behind: it failed
         listener.close()
@@ -151,22 +150,21 @@ def substitute(words: Sequence[str], count: int) -> list[str]:
     return [_PLACEHOLDER.sub(number, word) for word in words]
 
 
-def _become(settings: dict[str, Any]) -> NoReturn:
-    """Turn this process into the supervisor."""
-    told = os.memfd_create("settings", 0)
-    os.write(told, json.dumps(settings).encode())
-    os.lseek(told, 0, os.SEEK_SET)
+def _become(settings: dict[str, Any], told: str) -> NoReturn:
+    """Say what is `told` and turn this process into the supervisor."""
+    file = os.memfd_create("settings", 0)
+    os.write(file, json.dumps(settings).encode())
+    os.lseek(file, 0, os.SEEK_SET)
     os.set_inheritable(settings["listen"], True)
-    sys.stdout.flush()
     # What comes between here and there waits until the supervisor knows what to do with it.
     taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     try:
-        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(told)]
+        click.echo(told, err=True)
+        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(file)]
         os.execv(argv[0], argv)  # noqa: S606
     except OSError as error:
         raise EnvironmentFailure(f"{sys.executable}: {error.strerror}") from error
     finally:
-        with contextlib.suppress(OSError):
-            os.close(told)
+        os.close(file)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

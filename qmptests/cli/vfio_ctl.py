@@ -42,7 +42,7 @@ _OF_ALL = ("status", "watch")
     help="Of `qmptests vfio run` (default: the only one that runs).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the answer, or each event, as JSON.")
-@click.argument("action", type=click.Choice(_ACTIONS))
+@click.argument("action", metavar="ACTION", type=click.Choice(_ACTIONS))
 @click.argument("words", metavar="[DEVICE] [VALUE]", nargs=-1)
 def ctl(path: Path | None, as_json: bool, action: str, words: Sequence[str]) -> None:
     """Steer the devices of a running `qmptests vfio run`.

@@ -28,7 +28,8 @@ class Plan:
     there, to see them refused; the destination may lack that machine type, and then `machine` too.
     `devices`: what both sides get besides. `trace`: patterns of more trace events than the
     low-volume set that is always on, for both sides. `cancel_at`: the state in which
-    `migrate_cancel` is sent; then `retries` more attempts follow, each to a new destination.
+    `migrate_cancel` is sent. `retries`: attempts that may follow, each to a new destination, after
+    one that was cancelled or, without `cancel_at`, failed.
     `timeout_s`: for each attempt, from `migrate` to its end. `wrapper`: words before each QEMU's
     command line (a debugger), in which `{side}` becomes its name; there are no deadlines then.
     `pause_on_failure`: each QEMU has a QMP socket besides, for `PauseOnFailure`.

@@ -35,6 +35,9 @@ NOTICE_S = 10.0
 EXIT_S = 2.0
 #: Bytes a second at which a migration that is to be cancelled stays in `active`.
 HELD_BANDWIDTH = 1 << 16
+#: Results of an attempt after which another can follow; failures only if none was to be cancelled.
+_CANCELLED = frozenset({Result.CANCELLED})
+_FAILED = frozenset({Result.FAILED_DESTINATION_ALIVE, Result.FAILED_DESTINATION_EXITED})
 #: QEMU's default for max-bandwidth, bytes a second.
 DEFAULT_BANDWIDTH = 128 << 20
 
@@ -175,7 +178,7 @@ class Run:
         await self._reached(Phase.STARTED)
         result, error = await self._attempt(self.plan.cancel_at)
         for _ in range(self.plan.retries):
-            if result is not Result.CANCELLED:
+            if result not in (_CANCELLED if self.plan.cancel_at else _CANCELLED | _FAILED):
                 break
             await self._stop([self.destination])
             await self._start(self._new_destination())

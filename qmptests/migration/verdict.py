@@ -8,9 +8,11 @@ from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.hosts import ExitStatus, ProcessDied, WaitTimeout
 from qmptests.migration.observers import Phase
 from qmptests.migration.sanitizers import Report
-from qmptests.outcome.record import DeviceRecord, Result, SideRecord
+from qmptests.outcome.record import DeviceRecord, DmaRecord, Result, SideRecord
 from qmptests.qmp import CommandError
 
+#: What a device writes to memory at a time, bytes.
+DMA_PAGE = 4096
 #: Run states of a VM whose guest does not run (qapi/run-state.json); the rest is in between.
 RUNNING = "running"
 
@@ -163,7 +165,8 @@ def of_devices(
         return Result.EMULATION_FAILED, "; ".join(text for text in (*problems, error) if text)
     if result is Result.COMPLETED and source is not None and destinations:
         for device in source.devices:
-            problem = _arrival_problem(device, destinations[-1])
+            there = _same(device, destinations[-1])
+            problem = _arrival_problem(device, there) or _dma_problem(device, there)
             if problem:
                 return Result.DEVICE_DATA_WRONG, f"device {device.name}: {problem}"
     if result in (Result.INTERRUPTED, Result.ENVIRONMENT):
@@ -180,12 +183,16 @@ def of_devices(
     return result, error
 
 
-def _arrival_problem(sent: DeviceRecord, destination: SideRecord) -> str:
+def _same(device: DeviceRecord, side: SideRecord) -> DeviceRecord | None:
+    """The device of that name on the other side."""
+    return next((other for other in side.devices if other.name == device.name), None)
+
+
+def _arrival_problem(sent: DeviceRecord, there: DeviceRecord | None) -> str:
     """What is wrong with what the other side's device got; "" for nothing."""
     if not sent.sent:
         return ""
-    there = [device for device in destination.devices if device.name == sent.name]
-    arrival = there[0].arrival if there else None
+    arrival = there.arrival if there else None
     if arrival is None:
         return "its data was sent, and none arrived"
     if not arrival.problem and arrival.chunks != sent.sent:
@@ -195,6 +202,43 @@ def _arrival_problem(sent: DeviceRecord, destination: SideRecord) -> str:
         )
         return f"it was given {got or 'nothing'}; sent was {want}"
     return arrival.problem
+
+
+def _dma_problem(device: DeviceRecord, there: DeviceRecord | None) -> str:
+    """What is wrong with the pages that a device wrote to memory; "" for nothing."""
+    written = device.dma_written
+    if written is None:
+        return ""
+    found = there.dma_found if there else None
+    if found is None:
+        return f"nobody looked for the {written.pages} pages that it had written to memory"
+    if found.problems:
+        return "; ".join(found.problems)
+    arrived = _bursts(found)
+    wrong = [
+        (iova, burst, arrived.get(iova))
+        for iova, burst in _bursts(written).items()
+        if arrived.get(iova) != burst
+    ]
+    if not wrong:
+        return ""
+    iova, burst, other = wrong[0]
+    came = f"burst {other} arrived" if other else "none arrived"
+    more = f" (so with {len(wrong)} of {written.pages} pages)" if len(wrong) > 1 else ""
+    return f"page at iova {iova:#x}: burst {burst} was written by DMA, {came}{more}"
+
+
+def _bursts(record: DmaRecord) -> dict[int, int]:
+    """Of each page by its address, the burst that wrote it last."""
+    bursts: dict[int, int] = {}
+    iova = record.start
+    for run in record.runs.split():
+        burst, _, pages = run.partition("*")
+        end = iova + int(pages or 1) * DMA_PAGE
+        if int(burst):
+            bursts |= dict.fromkeys(range(iova, end, DMA_PAGE), int(burst))
+        iova = end
+    return bursts
 
 
 def exit_code(result: Result, expected: Result, phase: str) -> int:

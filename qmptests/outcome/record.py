@@ -181,11 +181,26 @@ class ArrivalRecord(msgspec.Struct, kw_only=True):
     chunks: list[ChunkRecord] = []
 
 
+class DmaRecord(msgspec.Struct, kw_only=True):
+    """Pages of 4 KiB that a device wrote to the guest's memory, or found there when its VM ran on.
+
+    `start`: address of the first page of its window. `bursts`: number of the last burst. `runs`: for
+    each page in order the burst that wrote it last, 0 for none, and "*" and how often it comes.
+    """
+
+    start: int
+    pages: int
+    bursts: int
+    runs: str
+    problems: list[str] = []
+
+
 class DeviceRecord(msgspec.Struct, kw_only=True):
     """An emulated VFIO device on one side, when its QEMU had ended.
 
     `calls`: how often each was made. `sent`: what was read from it. `arrival`: None if nothing
-    arrived. `fired`, `unfired`: its script's rules, in words.
+    arrived. `dma_written`: None if it wrote nothing; `dma_found`: None if it did not look. `fired`,
+    `unfired`: its script's rules, in words.
     """
 
     name: str
@@ -196,6 +211,8 @@ class DeviceRecord(msgspec.Struct, kw_only=True):
     sent: list[ChunkRecord] = []
     reinits: int = 0
     arrival: ArrivalRecord | None = None
+    dma_written: DmaRecord | None = None
+    dma_found: DmaRecord | None = None
     fired: list[str] = []
     unfired: list[str] = []
 

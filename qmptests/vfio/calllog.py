@@ -30,7 +30,10 @@ class CallLog:
     """Writes to `path`; "" for a log that nobody wants."""
 
     def __init__(self, path: str, header: dict[str, Any]) -> None:
-        self._stream = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115
+        try:
+            self._stream = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115
+        except OSError as error:
+            raise OSError(error.errno, f"{path}: {error.strerror}") from error
         self._lines: list[str] = []
         self._size = 0
         #: Its answer, how often again, when first and last.

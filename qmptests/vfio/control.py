@@ -77,7 +77,7 @@ class Control:
             request = json.loads(packet)
             identity = request.get("id")
             reply = {"id": identity, "ok": self._handle(request)}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             reply = {"id": identity, "error": str(error) or type(error).__name__}
         self._send(fd, json.dumps(reply).encode())
 

@@ -34,6 +34,8 @@ class Device:
         self.migration = features.migration
         self.problems = features.problems
         self.iommufd = iommufd
+        #: Has the registers in BARs as they are after a reset.
+        self.clear_bars: Callable[[], None] = lambda: None
         self.bound_at: float | None = None
         self.devid = 0
         self._latency = dict(spec.latency)
@@ -87,8 +89,10 @@ class Device:
     def config_write(self, call: Call) -> bytes:
         """What then stands in configuration space where QEMU wrote; it may reset the device."""
         if self.config.is_reset(call.address, call.argument):
-            self.features.reset()
-        return self.config.write(call.address, call.argument)
+            self._restart()
+        written = self.config.write(call.address, call.argument)
+        self.interrupts.forbid_intx(self.config.forbids_intx)
+        return written
 
     def wrote(self, iova: int, length: int) -> None:
         """It has written to the guest's memory: for those who track which pages are dirty."""
@@ -154,9 +158,14 @@ class Device:
         return self.interrupts.set(call.argument, data)
 
     def _reset(self, _: Call, __: Memory, ___: float) -> Answer:
-        """Configuration space and interrupts are as before: Linux saves and restores them."""
-        self.features.reset()
+        self._restart()
         return Answer()
+
+    def _restart(self) -> None:
+        """Configuration space and interrupts stay as they are: Linux saves and restores them."""
+        self.features.reset()
+        self.interrupts.reset()
+        self.clear_bars()
 
     def _no_hot_reset(self, _: Call, __: Memory, ___: float) -> Answer:
         """Its bus can't be reset. QEMU only asks after VFIO_DEVICE_RESET has failed."""

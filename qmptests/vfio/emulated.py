@@ -1,8 +1,9 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
-import ctypes
 import contextlib
+import ctypes
 import os
+import select
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from qmptests.vfio.abi import State
 from qmptests.vfio.calls import Kind, Span
 from qmptests.vfio.content import Checker, Content
 from qmptests.vfio.device import Device
+from qmptests.vfio.dma import Dma
 from qmptests.vfio.eventfds import EventDescriptors
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Listener
@@ -27,6 +29,7 @@ BLOCK = 1 << 20
 #: Memory that is set aside at a time for what is to arrive.
 AHEAD = 4 << 20
 FALLOC_FL_KEEP_SIZE = 1
+FALLOC_FL_PUNCH_HOLE = 2
 
 
 class Emulated:
@@ -36,14 +39,15 @@ class Emulated:
     resuming side it is a memfd that QEMU writes to, unnoticed, and that is checked afterwards.
     """
 
-    def __init__(self, number: int, spec: Spec, iommufd: Iommufd) -> None:
+    def __init__(self, number: int, spec: Spec, iommufd: Iommufd, poll: "select.poll") -> None:
         self.number = number
         self.device = Device(spec, iommufd)
         self.name = spec.name
         self.spec = spec
         self.script = Script(spec.rules)
         self.content = Content(spec.seed, spec.name)
-        self.interrupts = EventDescriptors()
+        self.interrupts = EventDescriptors(poll)
+        self.dma = Dma(self.device, number)
         self.memory = os.memfd_create(f"vfio-{spec.name}", os.MFD_CLOEXEC)
         os.truncate(self.memory, 9 << REGION_SHIFT)
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
@@ -53,6 +57,8 @@ class Emulated:
         #: What lies in the buffer.
         self._made: Span | None = None
         self._next: Span | None = None
+        #: What is to be done to the next bytes that a read delivers: a read may find none.
+        self.damage = ""
         #: What was read from the last data descriptor: [kind, generation, bytes], in order.
         self.sent: list[list[int]] = []
         #: The memfd of what arrives or has arrived.
@@ -63,6 +69,8 @@ class Emulated:
         #: What the check of the last arrival found; None before there was one.
         self.verdict: dict[str, Any] | None = None
         self.device.migration.load = self.load_problem
+        self.device.interrupts.signal = self.interrupts.signal
+        self.device.clear_bars = self._clear_bars
 
     # --- what QEMU gets -------------------------------------------------------------------------
 
@@ -94,15 +102,22 @@ class Emulated:
         """What stands in a region now."""
         os.pwrite(self.memory, data, offset)
 
+    def _clear_bars(self) -> None:
+        """Whoever has them mapped sees zeros."""
+        mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+        for bar in self.spec.bars:
+            syscalls.fallocate(self.memory, mode, bar.index_ << REGION_SHIFT, bar.size)
+
     # --- content --------------------------------------------------------------------------------
 
-    def deliver(self, span: Span, memory: ProcessMemory, address: int, damage: str) -> None:
+    def deliver(self, span: Span, memory: ProcessMemory, address: int) -> None:
         """Copy the bytes of `span`, at most BLOCK, to where a read wants them."""
         if self._made != span:
             self.content.fill(self._view, [span])
         self._made = None
-        if damage:
-            self.content.damage(self._view, span, damage)
+        if self.damage:
+            self.content.damage(self._view, span, self.damage)
+            self.damage = ""
         memory.copy(address, self._buffer, span.length)
         if self.sent and self.sent[-1][:2] == [span.kind, span.generation]:
             self.sent[-1][2] += span.length
@@ -151,12 +166,25 @@ class Emulated:
 
     def answered_state(self) -> None:
         """QEMU knows of the new state: once the device has been set going, check what arrived."""
-        if self.device.state is State.RUNNING:
-            self._begin_check()
+        if self.device.state is State.RUNNING and self._begin_check():
+            self.dma.begin_look()
 
-    def _begin_check(self) -> None:
-        if self.arriving >= 0 and self._checker is None:
-            self._checker = Checker(self.content)
+    def _begin_check(self) -> bool:
+        if self.arriving < 0 or self._checker is not None:
+            return False
+        self._checker = Checker(self.content)
+        return True
+
+    def was_reset(self) -> None:
+        """What it was given and did not run with yet is lost, right or wrong."""
+        if self.arriving < 0 or self._checker is not None:
+            return
+        length = os.fstat(self.arriving).st_size
+        self._forget_arrival()
+        words = "; ".join(
+            ("reset before it ran, all that it was given is lost", *self.device.problems)
+        )
+        self.verdict = {"received_bytes": length, "problem": words, "chunks": []}
 
     @property
     def loading(self) -> bool:
@@ -195,7 +223,7 @@ class Emulated:
     @property
     def checking(self) -> bool:
         """Whether there is something to check, which can wait."""
-        return self._checker is not None
+        return self._checker is not None or self.dma.looking
 
     def prepare(self) -> bool:
         """One piece of what QEMU will come for next; whether there was any."""
@@ -219,8 +247,11 @@ class Emulated:
             "sent": _chunks(self.sent),
             "reinits": device.migration.reinits,
             "arrival": self.verdict,
-            "fired": [fired.rule.words or fired.rule.on for fired in self.script.fired],
-            "unfired": [rule.words or rule.on for rule in self.script.unfired()],
+            "dma_written": self.dma.written,
+            "dma_found": self.dma.found,
+            "fired": [str(fired.rule) for fired in self.script.fired],
+            "unfired": [str(rule) for rule in self.script.unfired()]
+            + [f"{self.damage}, of data that was never read"] * bool(self.damage),
         }
 
 

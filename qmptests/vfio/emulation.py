@@ -209,8 +209,9 @@ class Emulation:
         self._on_readable()
         if ended.cancelled() or ended.exception() is not None or self._reported.done():
             return
-        words = self.supervisor.last_lines(1)
-        said = f": {words[-1]}" if words else ""
+        said = ""
+        if ended.result().returncode > 0 and (words := self.supervisor.last_lines(1)):
+            said = f": {words[-1]}"
         self.problems.append(f"the supervisor of {self.name} died first: it {ended.result()}{said}")
 
     def _hang_up(self) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 
 from qmptests.vfio import syscalls
 from qmptests.vfio.abi import Irq
@@ -9,19 +10,31 @@ from qmptests.vfio.calls import EventFds
 
 
 class EventDescriptors:
-    """Duplicates of those that QEMU gave for each vector (pidfd_getfd(2))."""
+    """Duplicates of those that QEMU gave for each vector (pidfd_getfd(2)).
 
-    def __init__(self) -> None:
+    `unmask`: the one that unmasks INTx when it is written (KVM does that in QEMU's place), or -1;
+    `poll` hears of it.
+    """
+
+    def __init__(self, poll: "select.poll") -> None:
+        self.unmask = -1
+        self._poll = poll
         self._taken: dict[tuple[int, int], int] = {}
         self._pidfd = -1
 
     def take(self, given: EventFds, process: int) -> None:
         """Take over what QEMU gave, or let go of what it took away. Raises OSError."""
         if given.unmask:
-            return  # that QEMU unmasks changes nothing here: a vector is written, never masked
+            self._drop_unmask()
+            if given.numbers[0] >= 0:
+                self.unmask = self._take(process, given.numbers[0])
+                self._poll.register(self.unmask, select.POLLIN)
+            return
         if not given.numbers:
             for irq, vector in [key for key in self._taken if key[0] == given.irq]:
                 self._drop(irq, vector)
+            if given.irq == Irq.INTX:
+                self._drop_unmask()
         for vector, number in enumerate(given.numbers, given.start):
             self._drop(given.irq, vector)
             if number >= 0:
@@ -37,19 +50,22 @@ class EventDescriptors:
         if descriptor >= 0:
             os.close(descriptor)
 
-    def interrupt(self, vector: int) -> None:
-        """Interrupt the guest, by the best way that it has enabled: MSI-X, MSI or INTx.
+    def _drop_unmask(self) -> None:
+        if self.unmask >= 0:
+            self._poll.unregister(self.unmask)
+            os.close(self.unmask)
+            self.unmask = -1
 
-        Raises ValueError if QEMU has not set that vector up.
-        """
-        for irq in (Irq.MSIX, Irq.MSI, Irq.INTX):
-            if any(key[0] == irq for key in self._taken):
-                descriptor = self._taken.get((irq, vector), -1)
-                break
-        else:
-            raise ValueError("QEMU has set no interrupt up")
-        if descriptor < 0:
-            have = ", ".join(str(v) for i, v in sorted(self._taken) if i == irq)
-            raise ValueError(f"QEMU has not set up {irq.name} {vector}: it has {have}")
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_write(descriptor, 1)
+    def signal(self, irq: int, vector: int) -> None:
+        """Write a vector's descriptor, if there is one."""
+        descriptor = self._taken.get((irq, vector), -1)
+        if descriptor >= 0:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_write(descriptor, 1)
+
+    def unmasked(self) -> bool:
+        """Whether `unmask` was written since this was last asked."""
+        try:
+            return os.eventfd_read(self.unmask) > 0
+        except BlockingIOError:
+            return False

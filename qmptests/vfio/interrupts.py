@@ -2,9 +2,13 @@
 
 Answers are those of vfio-pci (drivers/vfio/vfio_main.c and pci/vfio_pci_intrs.c). INTx, MSI and
 MSI-X exclude each other. VFIO_DEVICE_RESET leaves them all as they are.
+
+INTx is masked each time it is raised: the line of a real device stays up until its driver has seen
+to it, and QEMU unmasks it then (VFIO_IRQ_INFO_AUTOMASKED).
 """
 
 import errno
+from collections.abc import Callable
 from typing import NamedTuple
 
 from qmptests.vfio import abi
@@ -55,6 +59,12 @@ class Interrupts:
         self.line: Irq | None = None
         #: Whether INTx is masked.
         self.masked = False
+        #: Whether it was raised while it was masked.
+        self._waiting = False
+        #: The bit of the command register that forbids INTx.
+        self._forbidden = False
+        #: Writes a vector's event descriptor.
+        self.signal: Callable[[Irq, int], None] = lambda _irq, _vector: None
 
     def enabled(self, irq: int) -> set[int]:
         """The vectors that have an event descriptor."""
@@ -103,6 +113,57 @@ class Interrupts:
         except OSError as error:
             return Answer(errno=error.errno or errno.EIO)
 
+    # --- what the device does -------------------------------------------------------------------
+
+    def interrupt(self, vector: int) -> None:
+        """Raise a vector of MSI-X, MSI or INTx, whichever is set up.
+
+        One of INTx that is masked comes when it is unmasked, once. Raises ValueError for a vector
+        that QEMU has not set up.
+        """
+        if self.line is None:
+            raise ValueError("QEMU has set no interrupt up")
+        enabled = self._enabled[self.line]
+        if vector not in enabled:
+            have = ", ".join(map(str, sorted(enabled))) or "none"
+            raise ValueError(f"QEMU has not set up {self.line.name} {vector}: it has {have}")
+        if self.line is not Irq.INTX:
+            self.signal(self.line, vector)
+        elif self.masked:
+            self._waiting = True
+        else:
+            self.masked = True
+            self.signal(Irq.INTX, 0)
+
+    def notify(self, irq: Irq) -> None:
+        """Raise ERR or REQ. Raises ValueError if QEMU has not set it up."""
+        if not self._enabled[irq]:
+            raise ValueError(f"QEMU has not set up {irq.name}")
+        self.signal(irq, 0)
+
+    def unmask(self) -> None:
+        """INTx may come again; one that waited does."""
+        if self._forbidden:
+            return
+        self.masked = False
+        if self._waiting:
+            self._waiting = False
+            self.interrupt(0)
+
+    def forbid_intx(self, forbidden: bool) -> None:
+        """What the command register says of INTx now: that masks and unmasks it."""
+        if forbidden == self._forbidden:
+            return
+        self._forbidden = forbidden
+        if forbidden:
+            self.masked = True
+        else:
+            self.unmask()
+
+    def reset(self) -> None:
+        """The device has no reason to interrupt any more."""
+        self._waiting = False
+
     # --- actions --------------------------------------------------------------------------------
 
     def _apply(self, action: int, wanted: _Wanted) -> Answer:
@@ -123,6 +184,8 @@ class Interrupts:
         if self.line not in (None, wanted.irq) or not wanted.count_:
             return Answer(errno=errno.EINVAL)
         if wanted.fds is not None:
+            if wanted.irq is Irq.INTX and self.line is None:
+                self.masked = self._forbidden
             self.line = wanted.irq
             return self._give(wanted)
         if self.line is None:
@@ -150,13 +213,15 @@ class Interrupts:
         self._enabled[irq].clear()
         if self.line is irq:
             self.line = None
-            self.masked = False
+            self.masked = self._waiting = False
         return Answer(event_fds=EventFds(irq, 0, ()))
 
     def _fire(self, wanted: _Wanted) -> Answer:
         """What has no descriptor is not heard."""
-        heard = [str(vector) for vector in wanted.fires if vector in self._enabled[wanted.irq]]
-        return Answer(detail=(("fires", ",".join(heard)),) if heard else ())
+        heard = [vector for vector in wanted.fires if vector in self._enabled[wanted.irq]]
+        for vector in heard:
+            self.signal(wanted.irq, vector)
+        return Answer(detail=(("fires", ",".join(map(str, heard))),) if heard else ())
 
     def _mask(self, wanted: _Wanted) -> Answer:
         if self.line is not Irq.INTX or wanted.count_ != 1:
@@ -172,7 +237,8 @@ class Interrupts:
             return Answer(errno=errno.EINVAL)
         if wanted.fds is not None:
             return Answer(event_fds=EventFds(Irq.INTX, 0, wanted.fds, unmask=True))
-        self.masked = self.masked and not wanted.fires
+        if wanted.fires and self.masked:
+            self.unmask()
         return Answer()
 
 

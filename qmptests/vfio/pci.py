@@ -29,6 +29,7 @@ _STATUS_CAP_LIST = 0x10
 #: Memory, bus master, parity error, SERR#, INTx disable.
 _COMMAND_WRITABLE = 0x0546
 _PM_STATES = 0x3
+_INTX_DISABLE = 0x0400
 #: D1 and D2 are optional, and not there.
 _D1, _D2 = 1, 2
 _NO_SOFT_RESET = 0x8
@@ -77,6 +78,12 @@ class ConfigSpace:
         """Whether that write asks for a function-level reset."""
         at = DEVICE_CONTROL + 1 - offset
         return 0 <= at < len(data) and bool(data[at] & (_FLR >> 8))
+
+    @property
+    def forbids_intx(self) -> bool:
+        """Whether the command register switches INTx off."""
+        command: int = struct.unpack_from("<H", self.image, COMMAND)[0]
+        return bool(command & _INTX_DISABLE)
 
     # --- building -------------------------------------------------------------------------------
 

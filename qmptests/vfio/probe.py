@@ -187,7 +187,7 @@ def judge(step: str, error: OSError) -> Proof:
 def ptrace_scope() -> int:
     """Yama's setting (Documentation/admin-guide/LSM/Yama.rst); 0 without Yama."""
     try:
-        with open(YAMA, encoding="ascii") as stream:  # noqa: PTH123 - no pathlib here
+        with open(YAMA, encoding="ascii") as stream:
             return int(stream.read())
     except OSError:
         return 0

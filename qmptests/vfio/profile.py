@@ -29,9 +29,10 @@ import msgspec
 from qmptests import toml
 from qmptests.errors import InputError
 from qmptests.units import format_size, parse_duration
-from qmptests.vfio import when
+from qmptests.vfio import descriptors, when
 from qmptests.vfio.abi import MigrationFlag
 from qmptests.vfio.pci import msix_place
+from qmptests.vfio.script import DMA
 from qmptests.vfio.spec import DEVICE_TRACKING, IOMMU_TRACKING, NO_TRACKING, Bar, Rule, Spec
 from qmptests.vfio.when import BLOCK, Size, When, keyed, size
 
@@ -39,6 +40,10 @@ from qmptests.vfio.when import BLOCK, Size, When, keyed, size
 BAR_SLOTS = 6
 #: The most that MSI-X can count.
 MOST_VECTORS = 2048
+
+#: A page for each device that a VM can have; and the most that a report of them has room for.
+WINDOW_UNIT = BLOCK * descriptors.MOST
+MOST_WINDOW = 64 << 20
 
 _BAR_WORDS = ("no-mmap", "64-bit", "prefetchable")
 _DEVICE_OPTIONS = (
@@ -79,6 +84,7 @@ class VfioProfile(
     msix: int = 4
     intx: bool = True
     latency: dict[str, str] = {}
+    dma_window: str = "64M+32M"
     when: list[When] = []
     plugged: bool = True
     device_options: str = ""
@@ -128,6 +134,7 @@ def to_spec(
         read_bandwidth=_bytes(profile, "read_bandwidth", block=1),
         write_bandwidth=_bytes(profile, "write_bandwidth", block=1),
         latency=tuple(_latency(profile.latency)),
+        dma_window=_window(profile.dma_window),
         rules=tuple(_rules(profile, side)),
         bars=_bars(profile.bars),
         msix_vectors=profile.msix,
@@ -243,12 +250,27 @@ def _latency(times: Mapping[str, str]) -> Iterable[tuple[str, float]]:
                 yield call, parse_duration(text)
 
 
+def _window(text: str) -> tuple[int, int]:
+    """Where the VM's devices write to memory: first address and size."""
+    with keyed("dma_window"):
+        start, plus, length = text.partition("+")
+        if not plus:
+            raise InputError(f"'{text}' is not START+SIZE, such as 64M+32M")
+        found = size(start), size(length, block=WINDOW_UNIT)
+        if not WINDOW_UNIT <= found[1] <= MOST_WINDOW:
+            raise InputError(f"{length} is not a size from 32K to {format_size(MOST_WINDOW)}")
+        return found
+
+
 def _rules(profile: VfioProfile, side: str) -> Iterable[Rule]:
     for number, wanted in enumerate(profile.when):
         with keyed(f"when[{number}]", "."):
             rule = wanted.rule()
             if rule.do == "interrupt" and rule.value >= max(profile.msix, 1):
                 raise InputError(f"do: the device has no vector {rule.value:g}")
+            room = _window(profile.dma_window)[1] // WINDOW_UNIT
+            if rule.do in DMA and not 0 < rule.value <= room:
+                raise InputError(f"do: its part of dma_window has {room} pages, not {rule.value:g}")
         if not side or wanted.side in ("", side):
             yield rule
 

@@ -30,8 +30,11 @@ NUMBER: Final = "number"
 #: - error: the device goes to ERROR and answers EIO
 #: - flip, drop, double, swap: a bit, a block of 4 KiB less, the same twice, two in the wrong order
 #: - magic: a wrong magic number at a block's begin
-#: - interrupt: the device triggers this vector
+#: - interrupt: the device raises this vector
+#: - err: it reports an error that it can't recover from
+#: - req: it is wanted back: QEMU is asked to let go of it
 #: - dma: the device writes this many random pages of the guest's memory
+#: - dma-unreported: the same, and nobody learns which: a lie
 #: - die: the supervisor is killed
 DO: Final = {
     "hold": NOTHING,
@@ -50,12 +53,18 @@ DO: Final = {
     "swap": NOTHING,
     "magic": NOTHING,
     "interrupt": NUMBER,
+    "err": NOTHING,
+    "req": NOTHING,
     "dma": NUMBER,
+    "dma-unreported": NUMBER,
     "die": NOTHING,
 }
 
 #: What is done to the data that a read delivers: nothing else has any.
 DAMAGE: Final = frozenset({"flip", "drop", "double", "swap", "magic"})
+
+#: What writes to the guest's memory.
+DMA: Final = frozenset({"dma", "dma-unreported"})
 
 
 class Fired(NamedTuple):

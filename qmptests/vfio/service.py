@@ -90,7 +90,11 @@ class Service:
             "grow-stop-copy": lambda e, value: e.device.migration.grow_stop_copy(int(value)),
             "announce": lambda e, value: e.device.migration.announce(int(value)),
             "error": lambda e, _: e.device.fail(),
-            "interrupt": lambda e, value: e.interrupts.interrupt(int(value)),
+            "interrupt": lambda e, value: e.device.interrupts.interrupt(int(value)),
+            "err": lambda e, _: e.device.interrupts.notify(abi.Irq.ERR),
+            "req": lambda e, _: e.device.interrupts.notify(abi.Irq.REQ),
+            "dma": lambda e, value: e.dma.write(int(value)),
+            "dma-unreported": lambda e, value: e.dma.write(int(value), tell=False),
             "die": lambda _, __: os.kill(os.getpid(), signal.SIGKILL),
         }
 
@@ -116,10 +120,12 @@ class Service:
 
     def _problem(self, notification: abi.Notification, text: str, number: int) -> None:
         """A call that should not have come: said aloud, and failed."""
-        where = f"system call {notification.nr} on descriptor {notification.arg0}"
-        self._log.note("", "problem", words=f"{where}: {text}")
-        self._tell("problem", words=f"{where}: {text}")
+        self._say(f"system call {notification.nr} on descriptor {notification.arg0}: {text}")
         self._listener.answer(notification.id, number=number)
+
+    def _say(self, problem: str) -> None:
+        self._log.note("", "problem", words=problem)
+        self._tell("problem", words=problem)
 
     def _serve(self, notification: abi.Notification, began_ns: int) -> None:
         memory = Checked(self._listener, notification.id, self._memory_of(notification.pid))
@@ -181,7 +187,7 @@ class Service:
 
     def _begin(self, pending: Pending) -> None:
         """See what the scripts have for it, then carry it out; each device has rules of its own."""
-        delay, damage = 0.0, ""
+        delay = 0.0
         concerned = [pending.emulated] if pending.emulated else self._devices
         for emulated in concerned:
             for rule in self._rules(emulated, pending.call):
@@ -194,10 +200,10 @@ class Service:
                 if rule.do == "delay":
                     delay += rule.value
                 elif rule.do in DAMAGE:
-                    damage = rule.do
+                    emulated.damage = rule.do
                 else:
-                    self.act(emulated, rule.do, rule.value)
-        self._carry_out(pending, delay, damage)
+                    self._follow(emulated, rule)
+        self._carry_out(pending, delay)
 
     def _rules(self, emulated: Emulated, call: Call) -> list[Rule]:
         """Those that fire now; everybody is told."""
@@ -207,13 +213,22 @@ class Service:
         since = time.monotonic() - device.bound_at if device.bound_at is not None else 0.0
         fired = emulated.script.match(call, state_word(device.state), device.moved, since)
         for rule in fired:
-            words = rule.words or f"{rule.do} at {rule.on}"
-            self._log.note(emulated.name, "rule", words=words, call=call.name)
-            self._tell("fired", device=emulated.name, call=call.name, rule=words)
+            self._log.note(emulated.name, "rule", words=str(rule), call=call.name)
+            self._tell("fired", device=emulated.name, call=call.name, rule=str(rule))
         return fired
 
+    def _follow(self, emulated: Emulated, rule: Rule) -> None:
+        """Have the device do what a rule says, or say why it can't; the call goes on."""
+        try:
+            self.act(emulated, rule.do, rule.value)
+        except ValueError as error:
+            self._say(f"device {emulated.name}: the rule '{rule}' can't be followed: {error}")
+
     def act(self, emulated: Emulated, do: str, value: float) -> None:
-        """Have a device do something of its own accord. Raises ValueError for an unknown word."""
+        """Have a device do something of its own accord.
+
+        Raises ValueError for an unknown word, and for what it can't do now.
+        """
         if do not in self._acts:
             raise ValueError(f"a device can't '{do}': it can {', '.join(sorted(self._acts))}")
         self._acts[do](emulated, value)
@@ -232,12 +247,12 @@ class Service:
             self._log.note(pending.device, "released", call=pending.call.name)
             with contextlib.suppress(Gone):
                 self._listener.check(pending.identity)
-                self._carry_out(pending, 0.0, "")
+                self._carry_out(pending, 0.0)
         return len(freed)
 
     # --- its answer -----------------------------------------------------------------------------
 
-    def _carry_out(self, pending: Pending, delay: float, damage: str) -> None:
+    def _carry_out(self, pending: Pending, delay: float) -> None:
         now = time.monotonic()
         emulated, call, memory = pending.emulated, pending.call, pending.memory
         if call.errno:
@@ -256,24 +271,36 @@ class Service:
             answer = Answer(value=len(call.argument))
         else:
             before = emulated.device.state
+            if call.name == "bind":
+                emulated.dma.memory.process = memory.process
+            elif call.name == "set-state":
+                emulated.dma.finish_look()  # QEMU may be about to end
             answer = emulated.device.handle(call, memory, now)
-            self._provide(pending, emulated, answer, damage)
+            self._provide(pending, emulated, answer)
+            if call.name == "reset":
+                emulated.was_reset()
             if emulated.device.state is not before:
                 self._tell("state", device=emulated.name, state=state_word(emulated.device.state))
         if delay:
             answer = answer._replace(delay_s=answer.delay_s + delay)
         self._finish(pending, answer)
 
-    def _provide(self, pending: Pending, emulated: Emulated, answer: Answer, damage: str) -> None:
+    def _provide(self, pending: Pending, emulated: Emulated, answer: Answer) -> None:
         """What the answer asks for besides a number."""
         if answer.opens:
             number = emulated.open_data(self._listener, pending.identity, answer.opens)
             pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
         if answer.span is not None:
             self._listener.check(pending.identity)
-            emulated.deliver(answer.span, pending.memory.process, pending.call.address, damage)
+            emulated.deliver(answer.span, pending.memory.process, pending.call.address)
         if answer.event_fds is not None:
             emulated.interrupts.take(answer.event_fds, pending.memory.process.pid)
+
+    def unmasked(self, descriptor: int) -> None:
+        """That event descriptor, by which INTx is unmasked, has been written."""
+        for emulated in self._devices:
+            if emulated.interrupts.unmask == descriptor and emulated.interrupts.unmasked():
+                emulated.device.interrupts.unmask()
 
     def _finish(self, pending: Pending, answer: Answer) -> None:
         if answer.delay_s > 0:

@@ -42,8 +42,12 @@ class Rule(NamedTuple):
     states: tuple[str, ...] = ()
     #: Of `do`: an errno, a number of bytes, seconds.
     value: float = 0
-    #: The profile's own words for it, for messages.
+    #: The profile's own words for it.
     words: str = ""
+
+    def __str__(self) -> str:
+        """What messages call it."""
+        return self.words or f"{self.do} at {self.on}"
 
 
 class Spec(NamedTuple):
@@ -56,7 +60,8 @@ class Spec(NamedTuple):
     initial bytes with REINIT where QEMU has opted in, else as dirty bytes. `announce`: what
     MIG_DATA_SIZE says instead of the truth (-1: the truth). `read_bandwidth`, `write_bandwidth`:
     bytes a second, 0 for as fast as can be; `latency`: seconds that a call takes, by its name, with
-    ":" and a state for one of `set-state`.
+    ":" and a state for one of `set-state`. `dma_window`: first address and size of the memory that
+    the VM's devices write to, each an equal part of it.
     """
 
     name: str
@@ -77,6 +82,7 @@ class Spec(NamedTuple):
     read_bandwidth: int = 0
     write_bandwidth: int = 0
     latency: tuple[tuple[str, float], ...] = ()
+    dma_window: tuple[int, int] = (64 << 20, 32 << 20)
     rules: tuple[Rule, ...] = ()
     vendor_id: int = 0x1AF4
     device_id: int = 0x10F0
@@ -104,5 +110,6 @@ def from_json(fields: dict[str, Any]) -> Spec:
     fields["rules"] = tuple(
         Rule(**{**rule, "states": tuple(rule["states"])}) for rule in fields["rules"]
     )
+    fields["dma_window"] = tuple(fields["dma_window"])
     fields["latency"] = tuple((str(name), float(s)) for name, s in fields["latency"])
     return Spec(**fields)

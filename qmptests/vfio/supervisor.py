@@ -61,20 +61,16 @@ class Supervisor:
     """Starts one command and serves it until it ends."""
 
     def __init__(self, settings: Settings) -> None:
-        self._argv = settings.argv
         iommufd = Iommufd()
-        self.devices = [Emulated(n, s, iommufd) for n, s in enumerate(settings.devices)]
         self._poll = select.poll()
+        self.devices = [Emulated(n, s, iommufd, self._poll) for n, s in enumerate(settings.devices)]
         self.control = Control(
             self._poll,
             self._request,
             socket.socket(fileno=settings.control) if settings.control >= 0 else None,
             socket.socket(fileno=settings.listen) if settings.listen >= 0 else None,
         )
-        self.log = CallLog(
-            settings.log,
-            {"argv": settings.argv, "devices": [spec.to_json(s) for s in settings.devices]},
-        )
+        self._settings = settings
         #: Whether writes to data descriptors are notified: not if nobody wants to know.
         self._writes = any(
             d.script.watches("write") or d.spec.write_bandwidth for d in self.devices
@@ -87,12 +83,14 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the command. Raises OSError."""
-        here = arch.current()
+        settings, here = self._settings, arch.current()
+        devices = [spec.to_json(device) for device in settings.devices]
+        self.log = CallLog(settings.log, {"argv": settings.argv, "devices": devices})
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         reserved = {descriptors.IOMMUFD: null}
         reserved |= {descriptors.device(d.number): d.memory for d in self.devices}
         program = bpf.pack(bpf.program(here, writes=self._writes))
-        self.child = interpose.start(self._argv, program, reserved)
+        self.child = interpose.start(settings.argv, program, reserved)
         os.close(null)
         listener = Listener(self.child.listener)
         self.pidfd = os.pidfd_open(self.child.pid)
@@ -126,6 +124,8 @@ class Supervisor:
                     return self._reap()
                 elif fd in control:
                     control.ready(fd, events)
+                else:
+                    service.unmasked(fd)
             if control.abandoned:
                 return self._give_up()
             if service.next_late is not None:
@@ -141,9 +141,12 @@ class Supervisor:
         for emulated in self.devices:
             if emulated.prepare():
                 return
-        for emulated in self._to_check():
+        to_check = self._to_check()
+        for emulated in to_check:  # first what the guest may overwrite
+            if emulated.dma.look():
+                return
+        for emulated in to_check[:1]:
             emulated.check()
-            return
 
     def _to_check(self) -> list[Emulated]:
         """Devices whose data is to be checked, once no other one is still being loaded."""

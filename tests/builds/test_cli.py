@@ -90,9 +90,24 @@ def test_the_doctor_says_what_is_and_what_to_do_about_what_is_not(own_cache: Pat
     findings = {item["name"]: item for item in read("doctor")}
     assert findings["trixie: tcg"]["state"] == "ok"
     assert findings["builds"]["detail"] == "trixie"
+    assert findings["emulated VFIO"]["detail"].startswith("a child's system calls were served")
     for item in findings.values():
         assert item["state"] in {"ok", "lacking", "broken"}
         assert (item["remedy"] == "") == (item["state"] == "ok"), item
+
+
+def test_the_doctor_says_why_devices_cannot_be_emulated(own_cache: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -n 200; exec {sys.executable} -m qmptests.cli.main doctor --json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": "/nowhere:/bin", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    (found,) = (item for item in json.loads(done.stdout) if item["name"] == "emulated VFIO")
+    assert found["state"] == "lacking"
+    assert "only 200 open files" in found["detail"]
+    assert found["remedy"].startswith("`ulimit -n 256`")
 
 
 def test_the_doctor_says_what_a_machine_without_apt_can_do(own_cache: Path) -> None:

@@ -193,6 +193,17 @@ signal.pause()
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_it_starts_is_not_lost(
+    running: Any, number: signal.Signals, tmp_path: Path
+) -> None:
+    """The first line comes before the supervisor is there."""
+    run = running(["--device", "idle"], ["cat"])
+    os.killpg(run.process.pid, number)
+    assert run.end()[0] == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_without_a_handler_ctrl_c_ends_both(running: Any, tmp_path: Path) -> None:
     run = running(["--device", "idle"], ["sh", "-c", "echo ready; exec sleep 1000"])
     assert run.line() == "ready\n"

@@ -1,0 +1,55 @@
+"""A migration that fails or is cancelled, and a second one from the same source."""
+
+from typing import TYPE_CHECKING
+
+from qmptests.migration import Observer, Phase, aftermath
+from qmptests.outcome import Result
+from qmptests.vfio.emulation import Emulation
+
+if TYPE_CHECKING:
+    from qmptests.migration import Run
+    from qmptests.outcome import Outcome
+
+
+class SecondAttempt(Observer):
+    """Before the second attempt: the source runs on, and its devices are RUNNING.
+
+    The rules of the destination's devices are for the first alone: they are taken back.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Look, once the second destination is there."""
+        if phase is not Phase.CONFIGURED or not run.attempts:
+            return
+        self.count += 1
+        assert await aftermath.source_ran_on(run, Result.CANCELLED), run.runstates
+        here, there = run.source.emulation, run.destination.emulation
+        assert here is not None
+        assert there is not None
+        await running(here)
+        for device in there.devices:
+            for number, _ in enumerate(device.rules, 1):
+                await there.request("unrule", device.name, number=number)
+
+
+async def running(emulation: Emulation) -> None:
+    """Wait until all devices are in the state RUNNING."""
+    mark = emulation.events.mark
+    for device in (await emulation.request("status"))["devices"]:
+        if device["state"] != "running":
+            name = device["name"]
+            await emulation.expect(
+                "state",
+                lambda data, name=name: data == {"device": name, "state": "running"},
+                what=f"{name} to be running again",
+                timeout=5,
+                since=mark,
+            )
+
+
+def said(outcome: "Outcome", side: str = "source") -> str:
+    """What a QEMU wrote to its standard error; the first destination is "destination"."""
+    return (outcome.folder / f"{side}.stderr.log").read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,275 @@
+"""A call that fails, in each phase and on each side: what QEMU makes of it.
+
+| fails | QEMU 10.0 and 11.1 |
+|---|---|
+| all that belongs to saving, but what there is to send | fails cleanly |
+| `precopy-info`, `data-size` | goes on; 11.1 warns, 10.0 says nothing |
+| entering RESUMING, writing | the destination exits, the source runs on |
+| leaving RESUMING, or RUNNING_P2P after it | completes, with a device that was reset |
+| the source's STOP once all is over | the device is reset, and runs at the source |
+| the reset after any of these | QEMU aborts |
+
+docs/findings/vfio.md has QEMU's words, and what of this is wrong.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from qmptests.outcome import Result
+from qmptests.suites.vfio import asked
+from qmptests.suites.vfio.attempts import SecondAttempt, said
+
+if TYPE_CHECKING:
+    from qmptests.fixtures.migrating import Migration
+    from qmptests.fixtures.vfio import Vfio
+    from qmptests.outcome import Outcome
+
+    Migrate = Callable[..., Migration]
+
+pytestmark = [
+    pytest.mark.usefixtures("cell"),
+    pytest.mark.qemu_cells("machine=*q35*", select="smoke", vfio=True),
+]
+
+LABEL = "(vf0|VFIO_FD201): "
+SET = f"{LABEL}Failed setting device state to "
+RESET = "Recover state is ERROR. Resetting device: Input/output error"
+
+
+class Words(NamedTuple):
+    """A pattern for what QEMU says: up to 10.0, and since 11.1. In between it may be either."""
+
+    old: str
+    new: str
+
+    def found_in(self, text: str, version: tuple[int, ...]) -> bool:
+        """Whether it says so."""
+        patterns = (self.old,) if version < (10, 1) else (self.new,) if version >= (11, 1) else self
+        return any(re.search(pattern, text) for pattern in patterns)
+
+
+def always(pattern: str) -> Words:
+    return Words(pattern, pattern)
+
+
+def in_switchover(pattern: str) -> Words:
+    """Since 11.1 the reason is what was being done when it happened, with its cause."""
+    return Words(f"^{pattern}", f"^Failed to save iterable device state: {pattern}")
+
+
+#: What fails at the source, and what it says is the reason.
+SOURCE: Mapping[str, Words] = {
+    "dma-start+errno=EIO": always(
+        f"Could not start dirty page tracking - {LABEL}Failed to start DMA logging: Input/output"
+    ),
+    "dma-report+errno=EIO+in=running": always("^ram_save_setup failed: Input/output error"),
+    "set-state:pre-copy+errno=EIO": always(
+        f"^{SET}PRE_COPY. Setting device in recover state RUNNING: Input/output error"
+    ),
+    "read+errno=EIO+in=pre-copy": always("^Channel error: Input/output error"),
+    "set-state:pre-copy-p2p+errno=EIO": in_switchover(f"{SET}PRE_COPY_P2P. {RESET}"),
+    "set-state:stop-copy+errno=EIO": in_switchover(f"{SET}STOP_COPY. {RESET}"),
+    "set-state:stop-copy+error": in_switchover(f"{SET}STOP_COPY. {RESET}"),
+    "dma-report+errno=EIO+in=stop-copy": Words(
+        "^Channel error: Input/output error",
+        f"^Failed to save iterable device state: {LABEL}Failed to get DMA logging report, ",
+    ),
+    "read+errno=EIO+in=stop-copy": in_switchover("Channel error: Input/output error"),
+}
+#: What fails at the destination, and what it says. The source mostly knows of a broken pipe only.
+DESTINATION: Mapping[str, Words] = {
+    "set-state:resuming+errno=EIO": always(
+        f"Load state of device 0000:00:10.0/vfio failed: {SET}RESUMING. "
+        "Setting device in recover state RUNNING: Input/output error"
+    ),
+    "write+errno=EIO": Words(
+        r"error while loading state section id \d+\(0000:00:10.0/vfio\)",
+        "load of migration failed: Input/output error: Failed to load vmstate version_id: 1, ret:",
+    ),
+    "write+errno=EIO+after_bytes=1M": Words(
+        r"error while loading state section id \d+\(0000:00:10.0/vfio\)",
+        "load of migration failed: Input/output error: Failed to load vmstate version_id: 1, ret:",
+    ),
+}
+
+
+@pytest.mark.parametrize("rule", SOURCE)
+def test_the_source_fails_and_runs_on_and_can_try_again(
+    migration: "Migrate", vfio: "Vfio", rule: str
+) -> None:
+    device = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[rule])
+    wanted = migration(devices=[device], capabilities=["return-path"], retries=1)
+    second = SecondAttempt()
+    outcome = wanted.run(second)
+    assert outcome.completed, outcome
+    assert second.count == 1
+    first = outcome.record.attempts[0]
+    assert first.status == "failed"
+    assert SOURCE[rule].found_in(first.error, wanted.plan.source.facts.version), first.error
+    assert outcome.record.destinations[0].exit.returncode == 1, "it has nothing to wait for"
+
+
+@pytest.mark.parametrize("rule", DESTINATION)
+def test_the_destination_fails_and_the_source_can_try_another(
+    migration: "Migrate", vfio: "Vfio", rule: str
+) -> None:
+    device = vfio.emulated("idle", initial="1M", stop_copy="64K")
+    there = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[rule])
+    wanted = migration(
+        devices=[device],
+        destination_devices=[there],
+        capabilities=["return-path"],
+        retries=1,
+    )
+    second = SecondAttempt()
+    outcome = wanted.run(second)
+    assert outcome.completed, outcome
+    assert second.count == 1
+    assert outcome.record.attempts[0].status == "failed"
+    words = said(outcome, "destination")
+    assert DESTINATION[rule].found_in(words, wanted.plan.destination.facts.version), words
+    assert outcome.record.destinations[0].exit.returncode == 1
+
+
+def test_a_device_without_precopy_stops_and_runs_on(migration: "Migrate", vfio: "Vfio") -> None:
+    """It enters STOP_COPY only once its VM has stopped, and is not reset if it can't."""
+    device = vfio.emulated("no-precopy", when=["set-state:stop-copy+errno=EIO"])
+    wanted = migration(devices=[device], capabilities=["return-path"], retries=1)
+    second = SecondAttempt()
+    outcome = wanted.run(second)
+    assert outcome.completed, outcome
+    assert second.count == 1
+    reason = in_switchover("Channel error: Input/output error")
+    first = outcome.record.attempts[0]
+    assert reason.found_in(first.error, wanted.plan.source.facts.version), first.error
+    assert re.search(f"{SET}STOP_COPY. Setting device in recover state STOP: Input", said(outcome))
+    assert sum(call.times for call in asked.calls(outcome).calls("reset", "vf0")) == 1
+
+
+def test_all_devices_run_on_if_one_fails(migration: "Migrate", vfio: "Vfio") -> None:
+    """Of three that are to enter STOP_COPY the second fails; that one alone is reset."""
+    devices = [vfio.emulated("idle", initial="64K") for _ in range(3)]
+    devices[1] = vfio.emulated("idle", initial="64K", when=["set-state:stop-copy+errno=EIO"])
+    second = SecondAttempt()
+    outcome = migration(devices=devices, capabilities=["return-path"], retries=1).run(second)
+    assert outcome.completed, outcome
+    assert second.count == 1
+    log = asked.calls(outcome)
+    assert [sum(1 for _ in log.calls("reset", f"vf{n}")) for n in range(3)] == [1, 2, 1]
+
+
+@pytest.mark.parametrize("rule", ["precopy-info+errno=EIO+times=0", "data-size+errno=EIO"])
+def test_a_size_that_a_device_cant_tell_is_of_no_concern(
+    migration: "Migrate", vfio: "Vfio", rule: str
+) -> None:
+    """The migration completes all the same; since 11.1 with a warning."""
+    device = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[rule])
+    there = vfio.emulated("idle", initial="1M", stop_copy="64K")
+    wanted = migration(
+        vm="none",
+        devices=[device],
+        destination_devices=[there],
+        capabilities=["return-path"],
+    )
+    outcome = wanted.run()
+    assert outcome.completed, outcome
+    warned = re.search(r"warning: VFIO device vf0 ioctl\(.*\).* failed \(-5\)", said(outcome))
+    assert bool(warned) == (wanted.plan.source.facts.version >= (11, 1))
+
+
+def test_a_device_that_never_tells_its_size_never_arrives(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    """Since 11.1 it is taken to have so much that no downtime is long enough; 10.0 doesn't care."""
+    rule = "data-size+errno=EIO+times=0"
+    wanted = migration(
+        vm="none",
+        devices=[vfio.emulated("idle", initial="1M", when=[rule])],
+        destination_devices=[vfio.emulated("idle", initial="1M")],
+        capabilities=["return-path"],
+        timeout_s=1.5,
+    )
+    newer = wanted.plan.source.facts.version >= (11, 1)
+    outcome = wanted.run()
+    assert outcome.record.result == (Result.TIMED_OUT if newer else Result.COMPLETED), outcome
+    assert outcome.record.source_ran_on or not newer
+
+
+@pytest.mark.parametrize(
+    ("rule", "state"),
+    [
+        ("set-state:running-p2p+errno=EIO", "RUNNING_P2P"),
+        ("set-state:running-p2p+error", "RUNNING_P2P"),
+        ("set-state:running+errno=EIO", "RUNNING"),
+    ],
+)
+def test_a_device_that_refuses_what_it_was_given_is_reset_and_nobody_knows(
+    migration: "Migrate", vfio: "Vfio", rule: str, state: str
+) -> None:
+    """QEMU completes the migration. The guest runs on with a device that has forgotten it."""
+    device = vfio.emulated("idle", initial="1M", stop_copy="64K")
+    there = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[rule])
+    outcome = migration(
+        devices=[device],
+        destination_devices=[there],
+        capabilities=["return-path"],
+        expected=Result.DEVICE_DATA_WRONG,
+    ).run()
+    _refused(outcome, state, "reset before it ran, all that it was given is lost")
+
+
+def test_a_device_that_finds_a_wrong_magic_number_is_reset_and_nobody_knows(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    device = vfio.emulated("idle", stop_copy="4K", when=["read+magic+in=stop-copy"])
+    outcome = migration(
+        devices=[device],
+        destination_devices=[vfio.emulated("idle")],
+        capabilities=["return-path"],
+        expected=Result.DEVICE_DATA_WRONG,
+    ).run()
+    _refused(outcome, "RUNNING_P2P", "has a wrong magic number", "Invalid argument")
+
+
+def _refused(
+    outcome: "Outcome", state: str, problem: str, reason: str = "Input/output error"
+) -> None:
+    """The destination reset its device instead of failing, and said so where nobody looks."""
+    assert outcome.as_expected, outcome
+    assert problem in outcome.record.error
+    assert [a.status for a in outcome.record.attempts] == ["completed"]
+    assert outcome.destination.record.runstate == "running"
+    wanted = f"{SET}{state}. Recover state is ERROR. Resetting device: {reason}"
+    assert re.search(wanted, said(outcome, "destination"))
+
+
+def test_a_source_that_cant_be_stopped_in_the_end_is_reset_and_runs(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    """The guest is elsewhere, and its device, RUNNING as after any reset, stays behind."""
+    device = vfio.emulated("idle", initial="1M", when=["set-state:stop+errno=EIO+in=stop-copy"])
+    outcome = migration(
+        vm="none",
+        devices=[device],
+        destination_devices=[vfio.emulated("idle", initial="1M")],
+        capabilities=["return-path"],
+    ).run()
+    assert outcome.completed, outcome
+    assert outcome.source.record.devices[0].state == "running"
+    assert re.search(f"{SET}STOP. {RESET}", said(outcome))
+
+
+def test_qemu_aborts_if_the_reset_fails_as_well(migration: "Migrate", vfio: "Vfio") -> None:
+    rules = ["set-state:stop-copy+errno=EIO", "reset+errno=EIO+in=pre-copy-p2p"]
+    outcome = migration(
+        vm="none",
+        devices=[vfio.emulated("idle", initial="1M", when=rules)],
+        capabilities=["return-path"],
+        expected=Result.CRASHED,
+    ).run()
+    assert outcome.as_expected, outcome
+    assert "SIGABRT" in outcome.source.record.exit.text
+    assert re.search(f"{LABEL}Failed resetting device, err: Input/output", said(outcome))
