@@ -58,6 +58,7 @@ def ctl(path: Path | None, as_json: bool, action: str, words: Sequence[str]) -> 
     error               go to the state error
     interrupt NUMBER    trigger this vector
     dma NUMBER          write so many pages of the guest's memory
+    dma-unreported NUMBER  the same, and tell nobody
     die                 kill the supervisor
 
     DEVICE is needed where there are several; `release` without it means all of them.

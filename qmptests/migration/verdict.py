@@ -44,6 +44,11 @@ def of_end(seen: Observed) -> tuple[Result, str]:
     QEMU's word "completed" alone is not believed: with the wrong settings two running guests
     have been called a success.
     """
+    if seen.status != "completed" and seen.source_runstate and seen.destination_runstate == RUNNING:
+        return (
+            Result.BOTH_RUNNING,
+            f"the source says {seen.status} and runs on, but the guest runs at the destination, too",
+        )
     if seen.status == "cancelled":
         return Result.CANCELLED, "the migration was cancelled"
     if seen.status == "failed":

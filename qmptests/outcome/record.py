@@ -184,8 +184,8 @@ class ArrivalRecord(msgspec.Struct, kw_only=True):
 class DmaRecord(msgspec.Struct, kw_only=True):
     """Pages of 4 KiB that a device wrote to the guest's memory, or found there when its VM ran on.
 
-    `start`: address of the first page of its window. `bursts`: number of the last burst. `runs`: for
-    each page in order the burst that wrote it last, 0 for none, and "*" and how often it comes.
+    `start`: address of the first page of its window. `bursts`: number of the last burst. `runs`:
+    for each page in order the burst that wrote it last, 0 for none; "0*3" is that three times.
     """
 
     start: int

@@ -21,7 +21,7 @@ class Words:
         self.table = table
 
     def possible(self, refusal: str, version: Version) -> list[str]:
-        """The texts that `version` may use: one, or two for a version between two that were seen."""
+        """What `version` may say: one text, or two for a version between two that were seen."""
         rows, number = self.table[refusal], version[:2]
         exact = [seen.text for seen in rows if seen.first <= number <= seen.last]
         older = [seen.text for seen in rows if seen.last < number][-1:]

@@ -1,9 +1,9 @@
 """What a device writes to its guest's memory (DMA), and what of that arrived on the other side.
 
 A written page has 4 KiB: a magic number, one that belongs to the seed and the device, the page's
-address, the number of the burst that wrote it, and bytes that follow from these. A device's bursts
-count from 1. So the device on the destination can tell, of each page in its part of the window, which
-burst's it is, and whether it is whole.
+address, the number of the burst that wrote it, and bytes that follow from these. Bursts count from
+1. So the device on the destination can tell, of each page in its part of the window, which burst's
+it is, and whether it is whole.
 
 That a device needs the bus master bit for DMA is left out: no guest of ours has a driver to set it.
 """
@@ -70,7 +70,7 @@ class Pages:
         return order[:count]
 
     def runs(self, bursts: dict[int, int]) -> str:
-        """The burst of each page in order, 0 for none; "0*3 2" is that three times, then burst 2."""
+        """The burst of each page in order, 0 for none; "0*3 2": that three times, then burst 2."""
         each = (bursts.get(page, 0) for page in range(self.count))
         runs = ((burst, len(list(run))) for burst, run in groupby(each))
         return " ".join(f"{burst}*{pages}" if pages > 1 else f"{burst}" for burst, pages in runs)

@@ -30,6 +30,7 @@ NUMBER: Final = "number"
 #: - error: the device goes to ERROR and answers EIO
 #: - flip, drop, double, swap: a bit, a block of 4 KiB less, the same twice, two in the wrong order
 #: - magic: a wrong magic number at a block's begin
+#: - eof: the read says that the stream is at its end
 #: - interrupt: the device raises this vector
 #: - err: it reports an error that it can't recover from
 #: - req: it is wanted back: QEMU is asked to let go of it
@@ -52,6 +53,7 @@ DO: Final = {
     "double": NOTHING,
     "swap": NOTHING,
     "magic": NOTHING,
+    "eof": NOTHING,
     "interrupt": NUMBER,
     "err": NOTHING,
     "req": NOTHING,

@@ -194,6 +194,9 @@ class Service:
                 if rule.do == "errno":
                     self._finish(pending, Answer(errno=int(rule.value), delay_s=delay))
                     return
+                if rule.do == "eof":
+                    self._finish(pending, Answer(delay_s=delay))
+                    return
                 if rule.do in ("hold", "hang"):
                     self._hold(pending, emulated)
                     return

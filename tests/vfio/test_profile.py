@@ -280,7 +280,7 @@ DO_VALUES = {
     script.ERRNO: st.sampled_from(sorted(errno.errorcode.values())).map("={}".format),
     script.SECONDS: st.integers(0, 999).map("={}ms".format),
     script.BYTES: st.integers(0, 999).map("={}M".format),
-    script.NUMBER: st.integers(0, 3).map("={}".format),
+    script.NUMBER: st.integers(1, 3).map("={}".format),
 }
 DOS = st.sampled_from(sorted(script.DO.items())).flatmap(
     lambda item: DO_VALUES[item[1]].map(item[0].__add__)

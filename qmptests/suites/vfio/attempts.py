@@ -1,8 +1,9 @@
 """A migration that fails or is cancelled, and a second one from the same source."""
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
-from qmptests.migration import Observer, Phase, aftermath
+from qmptests.migration import Observer, Phase, WhenHeld, aftermath
 from qmptests.outcome import Result
 from qmptests.vfio.emulation import Emulation
 
@@ -33,6 +34,28 @@ class SecondAttempt(Observer):
         for device in there.devices:
             for number, _ in enumerate(device.rules, 1):
                 await there.request("unrule", device.name, number=number)
+
+
+class CancelWhenHeld(WhenHeld):
+    """Sends `migrate_cancel` while the source's device is held, and releases it.
+
+    QEMU may hear of it only afterwards: then the command waits in its socket.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("source", self._cancel)
+        self._sent: asyncio.Future[Any] | None = None
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """QEMU has taken it by the end of the attempt."""
+        if phase is Phase.ENDED and self._sent is not None:
+            await self._sent
+        await super().reached(phase, run)
+
+    async def _cancel(self, run: "Run") -> None:
+        self._sent = asyncio.ensure_future(run.source.execute("migrate_cancel"))
+        assert run.source.emulation is not None
+        await run.source.emulation.request("status")  # once that is answered, it has been sent
 
 
 async def running(emulation: Emulation) -> None:

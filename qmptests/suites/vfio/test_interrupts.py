@@ -125,27 +125,26 @@ async def enable(device: Function, *vectors: int) -> None:
     await device.enable_msix()
 
 
-async def arrives(vm: "VM", vector: int, count: int = 1) -> None:
-    """That vector, with the message that its guest wants."""
+async def arrives(vm: "VM", vector: int, count: int) -> None:
+    """That vector, with the message that its guest wants, as the `count`th of all."""
     await interrupt(vm, vector)
-    message = {"addr": MESSAGE, "data": FIRST + vector}
-    await vm.trace.wait_for_count("vfio_msi_interrupt", count, timeout=10, index=vector, **message)
+    event = await seen(vm, "vfio_msi_interrupt", count)
+    assert event.text.endswith(f" vector {vector} {MESSAGE:#x}/{FIRST + vector:#x}")
 
 
 def test_vectors_of_msix_arrive_on_both_sides(driven: "Callable[[Driver], None]") -> None:
     """The destination sets up those that its guest had set up at the source."""
 
     async def before(device: Function) -> None:
-        await enable(device, 0, 2)
-        await arrives(device.vm, 0)
-        await arrives(device.vm, 2)
-        await arrives(device.vm, 0, count=2)
-        with pytest.raises(TestedFailure, match="QEMU has not set up MSIX 3: it has 0, 2"):
+        await enable(device, 0, 1)
+        for count, vector in enumerate((0, 1, 0), 1):
+            await arrives(device.vm, vector, count)
+        with pytest.raises(TestedFailure, match="QEMU has not set up MSIX 3: it has 0, 1"):
             await interrupt(device.vm, 3)
 
     async def after(device: Function) -> None:
-        for vector in (2, 0):
-            await arrives(device.vm, vector)
+        for count, vector in enumerate((1, 0), 1):
+            await arrives(device.vm, vector, count)
 
     driven(Driver(before, after))
 
@@ -153,7 +152,7 @@ def test_vectors_of_msix_arrive_on_both_sides(driven: "Callable[[Driver], None]"
 def test_a_vector_that_is_masked_is_pending(driven: "Callable[[Driver], None]") -> None:
     async def use(device: Function) -> None:
         vm = device.vm
-        await enable(device, 1)
+        await enable(device, 0, 1)
         await device.qtest("writel", TABLE + 16 + 12, 1)
         await interrupt(vm, 1)
         await seen(vm, "vfio_msix_pba_enable")

@@ -6,11 +6,12 @@ Source of the states: `vfio_device_mig_state` in Linux, include/uapi/linux/vfio.
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qmptests.migration import Observer, Phase
+from qmptests.migration import Observer, Phase, WhenHeld
+from qmptests.outcome import Result
 from qmptests.suites.vfio import asked
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def states(outcome: "Outcome", side: str, device: str = "vf0") -> list[str]:
 def test_the_states_of_both_sides(
     migration: "Migrate",
     vfio: "Vfio",
-    keys: dict[str, bool],
+    keys: dict[str, Any],
     source: list[str],
     destination: list[str],
 ) -> None:
@@ -161,3 +162,52 @@ def test_a_guest_that_is_paused(migration: "Migrate", vfio: "Vfio") -> None:
     assert watcher.before_cont == "resuming"
     assert states(outcome, "source") == [*START, *STOP, "stop-copy", "stop"]
     assert states(outcome, "destination") == ["resuming", *START, *STOP]
+
+
+def test_a_guest_that_is_paused_during_precopy(migration: "Migrate", vfio: "Vfio") -> None:
+    """The device stops where it is, in the midst of its initial data, which arrives all the same."""
+
+    async def pause(run: "Run") -> None:
+        await run.source.execute("stop")
+
+    device = vfio.emulated("idle", initial="2M", when=["read+hold+side=source"])
+    watcher = WaitsForCont(paused=False)
+    outcome = migration(vm="none", devices=[device]).run(WhenHeld("source", pause), watcher)
+    assert outcome.completed, outcome
+    assert watcher.before_cont == "resuming"
+    assert states(outcome, "source") == [*START, *PRECOPY]
+    assert states(outcome, "destination") == ["resuming", *START, *STOP]
+
+
+class PauseInPrecopy(Observer):
+    """`stop` and `cont` while a slow migration is in precopy; then it may be fast."""
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Do it when QEMU says that precopy has begun."""
+        if phase is Phase.ACTIVE:
+            await run.source.execute("stop")
+            await run.source.execute("cont")
+            await run.source.execute("migrate-set-parameters", {"max-bandwidth": 1 << 30})
+
+
+def test_a_pause_during_precopy_costs_the_migration(migration: "Migrate", vfio: "Vfio") -> None:
+    """The device is not put back into PRE_COPY, and QEMU still has the data descriptor of before.
+
+    So it fails at switchover (docs/findings/vfio-pause-in-precopy.md); guest and device run on.
+    """
+    wanted = migration(
+        vm="none",
+        devices=[vfio.emulated("idle", initial="2M")],
+        parameters={"max-bandwidth": 1 << 16},
+        capabilities=["return-path"],
+        expected=Result.FAILED_DESTINATION_EXITED,
+        timeout_s=15.0,
+    )
+    outcome = wanted.run(PauseInPrecopy())
+    assert outcome.as_expected, outcome
+    assert any("data_fd out of sync" in line for line in outcome.source.record.stderr_tail)
+    assert outcome.record.source_ran_on
+    told = asked.states(outcome)
+    assert told[:9] == [*START, *PRECOPY[:-1], *START, *STOP]
+    assert told.count("pre-copy") == 1
+    assert told[-4:] == [*START, *STOP], "it runs, until QEMU is told to quit"

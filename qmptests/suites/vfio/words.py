@@ -32,8 +32,7 @@ BLOCKERS = Words(
             Seen(
                 (11, 1),
                 (11, 1),
-                "{}: VFIO migration init failed: failed to set precopy info v2: "
-                "Input/output error",
+                "{}: VFIO migration init failed: failed to set precopy info v2: Input/output error",
             ),
         ],
         "switched off": [
@@ -62,9 +61,7 @@ BLOCKERS = Words(
             ),
         ],
         "postcopy": [
-            Seen(
-                (10, 0), (11, 1), "{}: VFIO migration is not supported with postcopy migration"
-            ),
+            Seen((10, 0), (11, 1), "{}: VFIO migration is not supported with postcopy migration"),
         ],
         "background snapshot": [
             Seen((10, 0), (11, 1), "{}: VFIO migration is not supported with background snapshot"),
