@@ -3,7 +3,8 @@
     {"at": 1732000000123456, "device": "vf0", "call": "set-state", "with": {"state": "stop-copy"},
      "answer": {}, "us": 87}
 
-`at` and `us` are microseconds, of the same clock as QEMU's trace log and of the call's service.
+`at` and `us` are microseconds, of the same clock as QEMU's trace log and of the call's service; a
+change of state has `cpu_us` besides, the processor time that the emulation has taken until then.
 `answer` has `errno` by name if the call failed. Calls that QEMU repeats thousands of times a second
 while it waits become one line when nothing changed: `times` such calls between `at` and `until`.
 The first line tells whose log it is: `format`, the devices, both clocks.
@@ -67,7 +68,10 @@ class CallLog:
             if same is not None:
                 self._tell(key, same)
             self._same[key] = [said, 0, 0, 0]
-        self._line(device, call.name, call.detail, said, began_ns, {"us": (now - began_ns) // 1000})
+        more = {"us": (now - began_ns) // 1000}
+        if call.name == "set-state":
+            more["cpu_us"] = time.process_time_ns() // 1000
+        self._line(device, call.name, call.detail, said, began_ns, more)
 
     def note(self, device: str, what: str, **more: Any) -> None:
         """Something that happened without a call."""

@@ -27,7 +27,8 @@ class Call(msgspec.Struct, frozen=True):
     """One call that was answered, or several that were alike.
 
     `at`: microseconds since the epoch; `us`: how long its answer took; `times` calls between `at`
-    and `until` if there is that. `answer` has `errno` if it failed.
+    and `until` if there is that. `answer` has `errno` if it failed. `cpu_us`: microseconds of
+    processor time that the emulation had taken when it answered; of changes of state only.
     """
 
     at: int
@@ -36,6 +37,7 @@ class Call(msgspec.Struct, frozen=True):
     with_: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
     answer: dict[str, Any] = {}
     us: int | None = None
+    cpu_us: int | None = None
     times: int = 1
     until: int | None = None
 

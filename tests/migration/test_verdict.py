@@ -48,6 +48,21 @@ def test_a_failure_keeps_qemus_reason(alive: bool, result: Result) -> None:
     assert of_end(seen) == (result, "Channel error")
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+@pytest.mark.parametrize("source", ["running", "finish-migrate"])
+def test_a_guest_that_arrived_although_its_source_gave_up_runs_twice(
+    status: str, source: str
+) -> None:
+    seen = Observed(status=status, source_runstate=source, destination_runstate="running")
+    result, reason = of_end(seen)
+    assert result is Result.BOTH_RUNNING
+    assert status in reason
+    assert of_end(Observed(status=status, destination_runstate="paused"))[0] not in (
+        Result.BOTH_RUNNING,
+        Result.COMPLETED,
+    )
+
+
 @given(
     st.sampled_from(["completed", "failed", "cancelled"]),
     st.sampled_from(["running", "paused", "postmigrate", ""]),

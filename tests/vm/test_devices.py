@@ -63,6 +63,24 @@ def test_keys_go_to_the_emulated_device_if_there_is_one() -> None:
     assert profile.arguments(0) == [], "its descriptors are not known here"
 
 
+def test_a_device_that_is_not_plugged_has_its_iommufd_only() -> None:
+    argv = command_line(
+        ["qemu"],
+        (10, 0, 0),
+        Definition(),
+        Options(
+            machine="pc-q35-10.0",
+            devices=(devices.load("idle,plugged=off"), devices.load("idle")),
+        ),
+        guest_args=[],
+        trace_file=Path("/log"),
+    )
+    assert argv[argv.index("-object") :] == [
+        *("-object", "iommufd,id=iommufd0,fd=200"),
+        *("-device", "vfio-pci,id=vf1,fd=202,iommufd=iommufd0,addr=0x11"),
+    ]
+
+
 def test_a_profile_may_have_devices_and_an_emulated_one() -> None:
     text = 'devices = ["edu"]\nargs = ["-S"]\n[vfio]\nstop_copy = "8K"'
     profile = devices.parse(text, "x.toml", "x")

@@ -2,16 +2,19 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qmptests.migration import Observer, Phase
 from qmptests.suites.vfio import asked
 from qmptests.vfio import descriptors
 
 if TYPE_CHECKING:
     from qmptests.fixtures.migrating import Migration
     from qmptests.fixtures.vfio import Vfio
+    from qmptests.migration import Run
     from qmptests.outcome import Outcome
 
     Migrate = Callable[..., Migration]
@@ -26,10 +29,26 @@ SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=de
 SIDES = ("source", "destination")
 
 
-def arrives(migration: "Migrate", vfio: "Vfio", **plan: Any) -> "Outcome":
+class Processes(Observer):
+    """What /proc says of the processes that were started (proc_pid_status(5)), a field for each."""
+
+    def __init__(self, field: str) -> None:
+        self.field = field
+        self.values: list[str] = []
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Look once QEMU answers."""
+        if phase is Phase.STARTED:
+            for vm in run.vms:
+                status = Path(f"/proc/{vm.process.pid}/status").read_text("utf-8")
+                fields = dict(line.split(":", 1) for line in status.splitlines())
+                self.values.append(fields[self.field].strip())
+
+
+def arrives(migration: "Migrate", vfio: "Vfio", *observers: Observer, **plan: Any) -> "Outcome":
     """The outcome of a migration in which a device's data, and the guest, have arrived."""
     device = vfio.emulated("busy", initial="4M", stop_copy="1M", late_after="1M")
-    outcome = migration(devices=[device], capabilities=["return-path"], **plan).run()
+    outcome = migration(devices=[device], capabilities=["return-path"], **plan).run(*observers)
     assert outcome.completed, outcome
     (there,) = outcome.destination.record.devices
     assert there.arrival is not None
@@ -40,7 +59,9 @@ def arrives(migration: "Migrate", vfio: "Vfio", **plan: Any) -> "Outcome":
 def test_a_sandbox_of_qemus_own(migration: "Migrate", vfio: "Vfio") -> None:
     """Two filters hold at once: QEMU's `-sandbox`, and that under which its calls are answered."""
     args = ("-sandbox", SANDBOX)
-    arrives(migration, vfio, source_args=args, destination_args=args)
+    filters = Processes("Seccomp_filters")
+    arrives(migration, vfio, filters, source_args=args, destination_args=args)
+    assert filters.values == ["2", "2"]
 
 
 def test_kvm_is_told_of_each_device(migration: "Migrate", vfio: "Vfio") -> None:
@@ -60,8 +81,11 @@ def test_kvm_is_told_of_each_device(migration: "Migrate", vfio: "Vfio") -> None:
 
 
 def test_a_wrapper(migration: "Migrate", vfio: "Vfio") -> None:
-    """QEMU is a child of the supervisor's child, as under a debugger or a shell."""
-    arrives(migration, vfio, wrapper=("env",))
+    """QEMU is not the supervisor's own child then, as under a debugger or a shell."""
+    wrapper = ("sh", "-c", '"$@"; exit $?', "sh")
+    started = Processes("Name")
+    arrives(migration, vfio, started, wrapper=wrapper)
+    assert started.values == ["sh", "sh"]
 
 
 def test_memory_of_a_file_is_mapped_as_such(migration: "Migrate", vfio: "Vfio") -> None:

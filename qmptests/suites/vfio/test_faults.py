@@ -213,6 +213,7 @@ def test_a_device_that_refuses_what_it_was_given_is_reset_and_nobody_knows(
     device = vfio.emulated("idle", initial="1M", stop_copy="64K")
     there = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[rule])
     outcome = migration(
+        vm="none",
         devices=[device],
         destination_devices=[there],
         capabilities=["return-path"],
@@ -226,6 +227,7 @@ def test_a_device_that_finds_a_wrong_magic_number_is_reset_and_nobody_knows(
 ) -> None:
     device = vfio.emulated("idle", stop_copy="4K", when=["read+magic+in=stop-copy"])
     outcome = migration(
+        vm="none",
         devices=[device],
         destination_devices=[vfio.emulated("idle")],
         capabilities=["return-path"],
