@@ -19,8 +19,8 @@ class Request:
     Each axis has exactly the values that are named, the first being its ordinary one; an axis of
     which none is named has its default. `builds`: each with each. `sources` and `destinations`
     name the builds of one side; the other, unless it is named too, is all of `builds`. Where no
-    builds are named, they are all that were added, or else the QEMU on PATH. `same_build`: pairs of a
-    build with itself as well.
+    builds are named, they are all that were added, or else the QEMU on PATH. `same_build`: a build
+    is paired with itself as well.
     """
 
     builds: Sequence[str] = ()

@@ -47,7 +47,7 @@ def of_end(seen: Observed) -> tuple[Result, str]:
     if seen.status != "completed" and seen.source_runstate and seen.destination_runstate == RUNNING:
         return (
             Result.BOTH_RUNNING,
-            f"the source says {seen.status} and runs on, but the guest runs at the destination, too",
+            f"the source says {seen.status}, but the guest runs at the destination, too",
         )
     if seen.status == "cancelled":
         return Result.CANCELLED, "the migration was cancelled"

@@ -1,5 +1,6 @@
 """With emulated devices there are two more processes: killed or interrupted, nothing is left."""
 
+import functools
 import random
 import re
 import signal
@@ -74,7 +75,7 @@ def test_an_interrupt_leaves_nothing(migrate: Callable[..., Any]) -> None:
     statuses = []
     for moment in range(8):
         command = migrate(*DEVICE)
-        command.until(lambda: command.find("destination"), "the destination")
+        command.until(functools.partial(command.find, "destination"), "the destination")
         time.sleep(chance.uniform(moment, moment + 1) / 8 * 0.4)
         command.interrupt(signal.SIGINT)
         ended = command.finish()

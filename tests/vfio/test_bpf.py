@@ -33,7 +33,7 @@ def run(program: bytes, data: bytes) -> int:
             at += if_true if accumulator > value else if_false
         else:
             assert operation == 0x06
-            return value
+            return int(value)
 
 
 def verdict(

@@ -128,7 +128,7 @@ def test_a_request_that_makes_no_sense_is_one_line(
 def test_a_supervisor_that_dies_is_said_to_have_died_first(with_vm: Run) -> None:
     async def act(vm: VM, emulation: Emulation) -> None:
         emulation.supervisor.signal(signal.SIGKILL)
-        with pytest.raises(ProcessDied, match="source was killed by SIG(KILL|ABRT) while"):
+        with pytest.raises(ProcessDied, match=r"source was killed by SIG(KILL|ABRT) while"):
             await emulation.expect("held", what="what never comes")
         with pytest.raises((SupervisorDied, ProcessDied)):
             await emulation.request("status")
@@ -154,7 +154,7 @@ def test_a_qemu_that_dies_is_not_the_supervisors_fault(with_vm: Run) -> None:
 
 
 def test_a_qemu_that_refuses_its_command_line_says_why(with_vm: Run) -> None:
-    with pytest.raises(ProcessDied, match="source exited with status 1 .*Property.*wings"):
+    with pytest.raises(ProcessDied, match=r"source exited with status 1 .*Property.*wings"):
         with_vm(_nothing, "idle,device_options=wings=2")
 
 
@@ -169,7 +169,7 @@ def test_a_wrapper_comes_between_the_supervisor_and_qemu(with_vm: Run) -> None:
 
 
 def test_a_command_that_is_not_there_is_named(with_vm: Run) -> None:
-    with pytest.raises(EnvironmentFailure, match="cannot start source: .*/nowhere/gdb: No such"):
+    with pytest.raises(EnvironmentFailure, match=r"cannot start source: .*/nowhere/gdb: No such"):
         with_vm(_nothing, wrapper=("/nowhere/gdb",))
 
 

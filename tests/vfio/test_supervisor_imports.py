@@ -1,4 +1,4 @@
-"""The supervisor starts fast and anywhere: it imports the standard library and its own room only."""
+"""The supervisor starts fast and anywhere: standard library and its own room only."""
 
 import subprocess
 import sys

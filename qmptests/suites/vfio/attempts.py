@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from qmptests.migration import Observer, Phase, WhenHeld, aftermath
 from qmptests.outcome import Result
+from qmptests.outcome.record import SideRecord
 from qmptests.vfio.emulation import Emulation
 
 if TYPE_CHECKING:
@@ -63,14 +64,23 @@ async def running(emulation: Emulation) -> None:
     mark = emulation.events.mark
     for device in (await emulation.request("status"))["devices"]:
         if device["state"] != "running":
-            name = device["name"]
-            await emulation.expect(
-                "state",
-                lambda data, name=name: data == {"device": name, "state": "running"},
-                what=f"{name} to be running again",
-                timeout=5,
-                since=mark,
-            )
+            await entered(emulation, device["name"], "running", mark)
+
+
+async def entered(emulation: Emulation, device: str, state: str, since: int) -> int:
+    """Wait until a device has entered a state after a mark; the mark behind that."""
+
+    def matches(data: dict[str, Any]) -> bool:
+        return data == {"device": device, "state": state}
+
+    what = f"{device} to be in the state {state}"
+    event = await emulation.expect("state", matches, what=what, timeout=5, since=since)
+    return event.last_number + 1
+
+
+def gave_up(side: SideRecord) -> bool:
+    """Whether a QEMU exited of its own accord, with a failure."""
+    return side.exit is not None and side.exit.returncode == 1 and not side.exit.asked
 
 
 def said(outcome: "Outcome", side: str = "source") -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from qmptests.migration import Observer, Phase
+from qmptests.suites.vfio.attempts import entered
 from qmptests.vm import VM
 
 if TYPE_CHECKING:
@@ -48,13 +49,7 @@ class SaveAndLoad(Observer):
         await source.execute("migrate", {"uri": self.uri})
         await _completed(source, mark)
         for state in ("stop-copy", "stop"):  # the run state is final by then
-            event = await source.emulation.expect(
-                "state",
-                lambda data, state=state: data["state"] == state,
-                what=f"the device to be in {state}",
-                since=devices,
-            )
-            devices = event.last_number + 1
+            devices = await entered(source.emulation, "vf0", state, devices)
         self.runstates.append(await source.runstate())
         await source.execute("cont")
         self.runstates.append(await source.runstate())
