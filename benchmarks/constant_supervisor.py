@@ -1,16 +1,17 @@
-"""A supervisor whose devices have constant data, which nobody checks: what migrating takes at least.
+"""A supervisor whose devices have constant data that nobody checks: what migrating takes at least.
 
-Run in place of `qmptests/vfio/supervisor.py` by `benchmarks.vfio_stop_copy`. All else is as there;
+Run in place of `qmptests/vfio/start.py` by `benchmarks.vfio_stop_copy`. All else is as there;
 that the verdict finds the data wrong is right.
 """
 
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from qmptests.vfio import content, emulated, supervisor
+from qmptests.vfio import content, emulated, start
 from qmptests.vfio.calls import Span
 
 
@@ -24,11 +25,8 @@ class Constant(content.Content):
         return ""
 
 
-def _begin_no_check(_: emulated.Emulated) -> bool:
-    return False
-
-
 if __name__ == "__main__":
-    emulated.Content = Constant  # type: ignore[misc]
-    emulated.Emulated._begin_check = _begin_no_check  # type: ignore[method-assign]
-    supervisor.main()
+    changed: Any = emulated
+    changed.Content = Constant
+    changed.Emulated._begin_check = lambda _: False
+    start.main()

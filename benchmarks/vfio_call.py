@@ -4,7 +4,7 @@
 
 A small process under the filter asks a device of a real supervisor, which logs every call, for
 VFIO_DEVICE_GET_INFO and MIG_DATA_SIZE. Beside that, in pairs: system calls that are not notified
-(getppid and a pread of 4 KiB), with the filter and without it. See `vfio_guest` for a guest's work.
+(getppid and a pread of 4 KiB), with the filter and without it.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
-from qmptests.vfio import abi, descriptors, spec, supervisor
+from qmptests.vfio import abi, descriptors, spec, start
 from qmptests.vfio.abi import Feature, FeatureFlag, Vfio
 from qmptests.vfio.spec import Spec
 
@@ -51,13 +53,13 @@ def main() -> None:
         print(line(name, rounds))
     for name in ("getppid", "pread of 4 KiB"):
         pair = (figures[f"{name}, {how}"] for how in ("with the filter", "without"))
-        under, bare = (statistics.median(sum(rounds, [])) for rounds in pair)
+        under, bare = (statistics.median(chain(*rounds)) for rounds in pair)
         print(f"{name}: {under - bare:+.0f} ns with the filter, {under / bare:.2f}x")
 
 
 def line(name: str, rounds: list[list[int]]) -> str:
     """All calls together, and in brackets the best and the worst round's p99."""
-    ordered = sorted(sum(rounds, []))
+    ordered = sorted(chain(*rounds))
     p50, p95, p99 = (ordered[int(part * len(ordered))] / 1000 for part in (0.5, 0.95, 0.99))
     each = sorted(sorted(taken)[int(0.99 * len(taken))] / 1000 for taken in rounds)
     return (
@@ -86,10 +88,9 @@ def supervised(argv: list[str]) -> dict[str, list[int]]:
         settings.write_text(json.dumps({"argv": argv, "devices": [device], "log": log}))
         with settings.open() as stream:
             done = subprocess.run(
-                [sys.executable, "-I", "-S", supervisor.__file__, str(stream.fileno())],
+                [sys.executable, "-I", "-S", start.__file__, str(stream.fileno())],
                 pass_fds=[stream.fileno()],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 check=True,
             )
     told: dict[str, list[int]] = json.loads(done.stdout)
@@ -126,7 +127,7 @@ def ask(calls: int) -> dict[str, list[int]]:
     }
     found = {}
     for name, (request, argument) in requests.items():
-        found[name] = timed(lambda r=request, a=argument: fcntl.ioctl(device, r, a), calls)
+        found[name] = timed(partial(fcntl.ioctl, device, request, argument), calls)
     assert int.from_bytes(size[header:], "little") == 1 << 30
     return found
 

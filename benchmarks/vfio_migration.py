@@ -10,7 +10,7 @@ from benchmarks import spread
 from qmptests.builds import Build
 from qmptests.migration import Plan, migrate
 from qmptests.outcome.record import Result
-from qmptests.vfio import supervisor
+from qmptests.vfio import start
 from qmptests.vfio.calls_read import CallLog
 from qmptests.vm import devices, load
 
@@ -35,16 +35,21 @@ class Measured(NamedTuple):
 @contextlib.contextmanager
 def constant_data() -> Iterator[None]:
     """Meanwhile devices have constant data, which is not checked."""
-    real = supervisor.__file__
-    supervisor.__file__ = CONSTANT
+    real = start.__file__
+    start.__file__ = CONSTANT
     try:
         yield
     finally:
-        supervisor.__file__ = real
+        start.__file__ = real
 
 
 def run(
-    source: Build, destination: Build, profiles: Sequence[str], folder: Path, *, checked: bool = True
+    source: Build,
+    destination: Build,
+    profiles: Sequence[str],
+    folder: Path,
+    *,
+    checked: bool = True,
 ) -> Measured:
     """Migrate a VM without a guest and with these devices; leaves nothing in `folder`."""
     plan = Plan(

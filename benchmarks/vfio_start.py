@@ -7,6 +7,7 @@ which a supervisor's own start is measured.
 """
 
 import argparse
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -63,10 +64,9 @@ def main() -> None:
                 times[name].append(seconds)
     for name, measured in times.items():
         print(spread.line(name, measured))
-    more = [one - none for one, none in zip(times["one device"], times["without a device"])]
-    beyond = [both - python for both, python in zip(more, times["Python"])]
-    print(spread.line("more with one device", more))
-    print(spread.line("the same without a Python", beyond))
+    without, one, python = (statistics.median(measured) for measured in times.values())
+    more = (one - without) * 1e3
+    print(f"one device: {more:.1f} ms more, less a Python {more - python * 1e3:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from qmptests.cli.migrate import check_writable
 from qmptests.cli.vfio_ctl import ctl
 from qmptests.cli.vfio_trace import trace
 from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.vfio import client, descriptors, spec, supervisor
+from qmptests.vfio import client, descriptors, spec, start
 from qmptests.vfio.calls_read import CallLog
 from qmptests.vfio.profile import to_spec
 from qmptests.vfio.spec import Spec
@@ -161,7 +161,7 @@ def _become(settings: dict[str, Any], told: str) -> NoReturn:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
     try:
         click.echo(told, err=True)
-        argv = [sys.executable, "-I", "-S", supervisor.__file__, str(file)]
+        argv = [sys.executable, "-I", "-S", start.__file__, str(file)]
         os.execv(argv[0], argv)  # noqa: S606
     except OSError as error:
         raise EnvironmentFailure(f"{sys.executable}: {error.strerror}") from error

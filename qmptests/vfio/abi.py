@@ -8,13 +8,21 @@ import struct
 from enum import IntEnum, IntFlag
 from typing import Generic, NamedTuple, TypeVar
 
+from qmptests.vfio import abi_filter
+
 VFIO_H = "linux/vfio.h"
 IOMMUFD_H = "linux/iommufd.h"
 SECCOMP_H = "linux/seccomp.h"
 KVM_H = "linux/kvm.h"
 
-#: Kernel headers' `_IO(';', n)`: VFIO and iommufd share the type.
-IOC_TYPE = ord(";")
+#: So that all of it is in one place: what the filter needs lives on its own.
+IOC_TYPE = abi_filter.IOC_TYPE
+KVM_SET_DEVICE_ATTR = abi_filter.KVM_SET_DEVICE_ATTR
+SET_MODE_FILTER = abi_filter.SET_MODE_FILTER
+FILTER_NEW_LISTENER = abi_filter.FILTER_NEW_LISTENER
+FILTER_WAIT_KILLABLE_RECV = abi_filter.FILTER_WAIT_KILLABLE_RECV
+RET_USER_NOTIF = abi_filter.RET_USER_NOTIF
+RET_ALLOW = abi_filter.RET_ALLOW
 
 R = TypeVar("R", bound=tuple[int, ...])
 
@@ -625,15 +633,9 @@ NOTIF_CONTINUE = 1 << 0
 ADDFD_SETFD = 1 << 0
 #: Linux 6.6: wake the caller on the answering CPU (SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP).
 NOTIF_SYNC_WAKE_UP = 1 << 0
-SET_MODE_FILTER = 1
-FILTER_NEW_LISTENER = 1 << 3
-FILTER_WAIT_KILLABLE_RECV = 1 << 5
-RET_USER_NOTIF = 0x7FC00000
-RET_ALLOW = 0x7FFF0000
 
 # --- KVM ----------------------------------------------------------------------------------------
 
-KVM_SET_DEVICE_ATTR = 0x4018AEE1
 KVM_DEV_VFIO_FILE = 1
 KVM_DEV_VFIO_FILE_ADD = 1
 KVM_DEV_VFIO_FILE_DEL = 2

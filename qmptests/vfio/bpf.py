@@ -8,7 +8,7 @@ and ioctl commands have 32 bits. Pure; `interpose` installs it.
 import struct
 from typing import NamedTuple
 
-from qmptests.vfio import abi, descriptors
+from qmptests.vfio import abi_filter, descriptors
 from qmptests.vfio.arch import Arch
 
 _LOAD, _RETURN, _AND, _SHIFT, _EQUAL, _GREATER_EQUAL, _GREATER = (
@@ -38,12 +38,12 @@ def program(arch: Arch, *, writes: bool = False) -> list[Instruction]:
     """
     ioctl = [
         Instruction(_LOAD, 0, 0, _ARG1),
-        Instruction(_EQUAL, 3, 0, abi.KVM_SET_DEVICE_ATTR),
+        Instruction(_EQUAL, 3, 0, abi_filter.KVM_SET_DEVICE_ATTR),
         Instruction(_SHIFT, 0, 0, 8),
         Instruction(_AND, 0, 0, 0xFF),
-        Instruction(_EQUAL, 0, 1, abi.IOC_TYPE),
-        Instruction(_RETURN, 0, 0, abi.RET_USER_NOTIF),
-        Instruction(_RETURN, 0, 0, abi.RET_ALLOW),
+        Instruction(_EQUAL, 0, 1, abi_filter.IOC_TYPE),
+        Instruction(_RETURN, 0, 0, abi_filter.RET_USER_NOTIF),
+        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
     ]
     cases = [
         (arch.ioctl, ioctl),
@@ -55,13 +55,13 @@ def program(arch: Arch, *, writes: bool = False) -> list[Instruction]:
     whole = [
         Instruction(_LOAD, 0, 0, _ARCH),
         Instruction(_EQUAL, 1, 0, arch.audit),
-        Instruction(_RETURN, 0, 0, abi.RET_ALLOW),
+        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
         Instruction(_LOAD, 0, 0, _NR),
     ]
     for number, block in cases:
         whole.append(Instruction(_EQUAL, 0, len(block), number))
         whole += block
-    whole.append(Instruction(_RETURN, 0, 0, abi.RET_ALLOW))
+    whole.append(Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW))
     return whole
 
 
@@ -71,8 +71,8 @@ def _descriptor_in(numbers: tuple[int, int]) -> list[Instruction]:
         Instruction(_LOAD, 0, 0, _ARG0),
         Instruction(_GREATER_EQUAL, 0, 2, numbers[0]),
         Instruction(_GREATER, 1, 0, numbers[1]),
-        Instruction(_RETURN, 0, 0, abi.RET_USER_NOTIF),
-        Instruction(_RETURN, 0, 0, abi.RET_ALLOW),
+        Instruction(_RETURN, 0, 0, abi_filter.RET_USER_NOTIF),
+        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
     ]
 
 

@@ -13,7 +13,7 @@ The first line tells whose log it is: `format`, the devices, both clocks.
 import errno
 import json
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from qmptests.vfio.calls import Answer, Call, Detail
 
@@ -28,13 +28,10 @@ _WAITING = 1 << 16
 
 
 class CallLog:
-    """Writes to `path`; "" for a log that nobody wants."""
+    """Writes to `stream`, which it closes; None for a log that nobody wants."""
 
-    def __init__(self, path: str, header: dict[str, Any]) -> None:
-        try:
-            self._stream = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115
-        except OSError as error:
-            raise OSError(error.errno, f"{path}: {error.strerror}") from error
+    def __init__(self, stream: TextIO | None, header: dict[str, Any]) -> None:
+        self._stream = stream
         self._lines: list[str] = []
         self._size = 0
         #: Its answer, how often again, when first and last.

@@ -87,13 +87,6 @@ class Control:
         for fd in list(self._peers):
             self._send(fd, packet)
 
-    def send_descriptor(self, event: str, descriptor: int, **more: Any) -> None:
-        """An event for the owner that carries a descriptor."""
-        if self.owner in self._peers:
-            packet = json.dumps({"event": event, **more}).encode()
-            with contextlib.suppress(OSError):
-                socket.send_fds(self._peers[self.owner], [packet], [descriptor])
-
     def _send(self, fd: int, packet: bytes) -> None:
         waiting = self._waiting.get(fd)
         if waiting is not None and len(waiting) < MAX_WAITING:

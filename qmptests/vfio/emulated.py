@@ -39,7 +39,9 @@ class Emulated:
     resuming side it is a memfd that QEMU writes to, unnoticed, and that is checked afterwards.
     """
 
-    def __init__(self, number: int, spec: Spec, iommufd: Iommufd, poll: "select.poll") -> None:
+    def __init__(
+        self, number: int, spec: Spec, iommufd: Iommufd, poll: "select.poll", memory: int
+    ) -> None:
         self.number = number
         self.device = Device(spec, iommufd)
         self.name = spec.name
@@ -48,7 +50,7 @@ class Emulated:
         self.content = Content(spec.seed, spec.name)
         self.interrupts = EventDescriptors(poll)
         self.dma = Dma(self.device, number)
-        self.memory = os.memfd_create(f"vfio-{spec.name}", os.MFD_CLOEXEC)
+        self.memory = memory
         os.truncate(self.memory, 9 << REGION_SHIFT)
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
         self._turn = 0

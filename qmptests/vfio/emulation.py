@@ -14,7 +14,7 @@ from typing import Any
 from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.hosts import ExitStatus, LocalHost, Process, deadline, wait
 from qmptests.qmp.events import Event, EventLog
-from qmptests.vfio import control, spec, supervisor
+from qmptests.vfio import control, spec, start
 from qmptests.vfio.spec import Rule, Spec
 
 #: The descriptors that the supervisor inherits besides QEMU's own.
@@ -79,7 +79,7 @@ class Emulation:
             os.lseek(told, 0, os.SEEK_SET)
             self.supervisor = await self.host.spawn(
                 f"{self.name}-supervisor",
-                [sys.executable, "-I", "-S", supervisor.__file__, str(SETTINGS_FD), self.name],
+                [sys.executable, "-I", "-S", start.__file__, str(SETTINGS_FD), self.name],
                 env=env,
                 fds={**fds, SETTINGS_FD: told, CONTROL_FD: theirs.fileno()},
                 output=output,

@@ -64,6 +64,8 @@ DO: Final = {
 
 #: What is done to the data that a read delivers: nothing else has any.
 DAMAGE: Final = frozenset({"flip", "drop", "double", "swap", "magic"})
+#: What only a read can have.
+OF_READS: Final = DAMAGE | {"eof"}
 
 #: What writes to the guest's memory.
 DMA: Final = frozenset({"dma", "dma-unreported"})

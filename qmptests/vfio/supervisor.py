@@ -1,25 +1,18 @@
 """The supervisor: parent of one QEMU, and all the VFIO devices and the iommufd that QEMU has.
 
-Run as ``python -I -S supervisor.py FD``: FD is a file with the configuration as JSON (`Settings`).
-Standard library only, single-threaded. It starts the command under a seccomp filter, serves the
-calls that the filter notifies, and ends when the command has ended; the command dies with it.
+`start` has started the command under a seccomp filter. Standard library only, single-threaded. It
+serves the calls that the filter notifies, and ends when the command has ended; the command dies
+with it.
 """
 
-import contextlib
-import gc
-import json
 import os
 import select
 import signal
 import socket
-import sys
 import time
 from typing import Any, NamedTuple
 
-if __name__ == "__main__":
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
-from qmptests.vfio import alone, arch, bpf, descriptors, interpose, spec
+from qmptests.vfio import alone, arch, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
 from qmptests.vfio.emulated import Emulated
@@ -27,6 +20,7 @@ from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.service import Service
 from qmptests.vfio.spec import Rule, Spec
+from qmptests.vfio.start import Started, watches_writes
 from qmptests.vfio.words import state_word
 
 #: Seconds after which what was logged is written even if calls keep coming.
@@ -58,47 +52,32 @@ class Settings(NamedTuple):
 
 
 class Supervisor:
-    """Starts one command and serves it until it ends."""
+    """Serves one command until it ends."""
 
-    def __init__(self, settings: Settings) -> None:
-        iommufd = Iommufd()
-        self._poll = select.poll()
-        self.devices = [Emulated(n, s, iommufd, self._poll) for n, s in enumerate(settings.devices)]
-        self.control = Control(
-            self._poll,
-            self._request,
-            socket.socket(fileno=settings.control) if settings.control >= 0 else None,
-            socket.socket(fileno=settings.listen) if settings.listen >= 0 else None,
-        )
-        self._settings = settings
-        #: Whether writes to data descriptors are notified: not if nobody wants to know.
-        self._writes = any(
-            d.script.watches("write") or d.spec.write_bandwidth for d in self.devices
-        )
+    def __init__(self, settings: Settings, started: Started) -> None:
+        iommufd, poll = Iommufd(), select.poll()
+        self.devices = [
+            Emulated(number, device, iommufd, poll, memory)
+            for number, (device, memory) in enumerate(
+                zip(settings.devices, started.memories, strict=True)
+            )
+        ]
+        self.control = Control(poll, self._request, started.owner, _socket(settings.listen))
+        devices = [spec.to_json(device) for device in settings.devices]
+        self.log = CallLog(started.log, {"argv": settings.argv, "devices": devices})
+        self._writes = any(map(watches_writes, devices))
         self._alone = settings.control < 0
         #: What became of each device, once the command has ended.
         self.reports: list[dict[str, Any]] = []
-        self._iommufd = iommufd
         self._flushed = time.monotonic()
-
-    def start(self) -> None:
-        """Start the command. Raises OSError."""
-        settings, here = self._settings, arch.current()
-        devices = [spec.to_json(device) for device in settings.devices]
-        self.log = CallLog(settings.log, {"argv": settings.argv, "devices": devices})
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        reserved = {descriptors.IOMMUFD: null}
-        reserved |= {descriptors.device(d.number): d.memory for d in self.devices}
-        program = bpf.pack(bpf.program(here, writes=self._writes))
-        self.child = interpose.start(settings.argv, program, reserved)
-        os.close(null)
-        listener = Listener(self.child.listener)
-        self.pidfd = os.pidfd_open(self.child.pid)
-        self._poll.register(listener.fd, select.POLLIN)
-        self._poll.register(self.pidfd, select.POLLIN)
-        self._listener_fd = listener.fd
-        self.service = Service(here, listener, self.devices, self._iommufd, self.log, self._tell)
-        self.control.send_descriptor("started", self.pidfd, pid=self.child.pid)
+        listener = Listener(started.listener)
+        self._pid, self._pidfd, self._listener_fd = started.pid, started.pidfd, listener.fd
+        self._poll = poll
+        poll.register(self._listener_fd, select.POLLIN)
+        poll.register(self._pidfd, select.POLLIN)
+        self.service = Service(
+            arch.current(), listener, self.devices, iommufd, self.log, self._tell
+        )
 
     def _tell(self, event: str, **more: Any) -> None:
         """Everybody who is connected; without an owner a person must hear of a problem."""
@@ -108,9 +87,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve; the command's wait status when it has ended."""
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # nothing that is made for a call is part of a cycle
         poll, service, control = self._poll, self.service, self.control
         while True:
             ready = poll.poll(self._timeout_ms())
@@ -120,7 +96,7 @@ class Supervisor:
                         service.serve()
                     else:  # nobody is under the filter any more
                         poll.unregister(fd)
-                elif fd == self.pidfd:
+                elif fd == self._pidfd:
                     return self._reap()
                 elif fd in control:
                     control.ready(fd, events)
@@ -163,7 +139,7 @@ class Supervisor:
 
     def _reap(self) -> int:
         """The command has ended: finish the checks and report."""
-        _, status, usage = os.wait4(self.child.pid, 0)
+        _, status, usage = os.wait4(self._pid, 0)
         self.reports = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
         self.log.note("", "ended", status=os.waitstatus_to_exitcode(status))
         self.log.close()
@@ -180,8 +156,8 @@ class Supervisor:
 
     def _give_up(self) -> int:
         """The owner is gone: so is everything else."""
-        os.kill(self.child.pid, signal.SIGKILL)
-        _, status = os.waitpid(self.child.pid, 0)
+        os.kill(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
         self.log.close()
         return status
 
@@ -220,47 +196,31 @@ class Supervisor:
         }
 
 
-def main() -> None:
-    with open(int(sys.argv[1]), encoding="utf-8") as stream:
-        settings = Settings.from_json(json.load(stream))
-    for descriptor in (settings.control, settings.listen):
-        if descriptor >= 0:
-            os.set_inheritable(descriptor, False)
-    try:
-        sys.exit(_run(settings))
-    finally:
-        if settings.unlink:
-            with contextlib.suppress(OSError):
-                os.unlink(settings.unlink)
+def _socket(descriptor: int) -> socket.socket | None:
+    return socket.socket(fileno=descriptor) if descriptor >= 0 else None
 
 
-def _run(settings: Settings) -> int:
-    """From the command's start to its end; our exit status."""
-    signals = alone.Signals() if settings.control < 0 else None
-    if signals is None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
-    supervisor = Supervisor(settings)
-    try:
-        supervisor.start()
-    except OSError as error:
-        from qmptests.vfio import probe  # noqa: PLC0415 - hardly ever needed
-
-        words = probe.explain(error)
-        supervisor.control.tell("failed", errno=error.errno, words=words)
-        supervisor.control.drain(2000)
-        if signals is not None:
-            alone.say(f"error: {words}")
-        return NOT_STARTED
-    if signals is None:
-        supervisor.run()
-        return 0
-    signals.follow(supervisor.pidfd)
+def serve(told: dict[str, Any], started: Started | OSError) -> int:
+    """Serve the command that was started, or tell why it wasn't; our exit status."""
+    settings = Settings.from_json(told)
+    if isinstance(started, OSError):
+        return _fail(settings, started)
+    supervisor = Supervisor(settings, started)
     status = supervisor.run()
+    if started.signals is None:
+        return 0
     for device in supervisor.reports:
         alone.say(alone.words(device))
     return alone.status_of(status, supervisor.reports)
 
 
-if __name__ == "__main__":
-    main()
+def _fail(settings: Settings, error: OSError) -> int:
+    from qmptests.vfio import probe  # noqa: PLC0415 - hardly ever needed
+
+    words = probe.explain(error)
+    control = Control(select.poll(), lambda request: request, _socket(settings.control), None)
+    control.tell("failed", errno=error.errno, words=words)
+    control.drain(2000)
+    if settings.control < 0:
+        alone.say(f"error: {words}")
+    return NOT_STARTED

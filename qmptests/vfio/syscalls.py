@@ -3,7 +3,7 @@
 import ctypes
 import os
 
-from qmptests.vfio import abi, arch
+from qmptests.vfio import abi_filter, arch
 
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 PR_SET_NO_NEW_PRIVS = 38
@@ -60,13 +60,13 @@ def listen(program: bytes) -> int:
     (SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19), so no call is made twice.
     """
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    flags = abi.FILTER_NEW_LISTENER | abi.FILTER_WAIT_KILLABLE_RECV
+    flags = abi_filter.FILTER_NEW_LISTENER | abi_filter.FILTER_WAIT_KILLABLE_RECV
     filter_ = _Program(len(program) // 8, program)
     number = ctypes.c_long(arch.current().seccomp)
     return _checked(
         _syscall(
             number,
-            ctypes.c_uint(abi.SET_MODE_FILTER),
+            ctypes.c_uint(abi_filter.SET_MODE_FILTER),
             ctypes.c_uint(flags),
             ctypes.byref(filter_),
         ),

@@ -103,7 +103,7 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
                 raise InputError(f"in: {unknown('state', state, STATES)}")
         if self.nth < 1 or self.times < 0:
             raise InputError("nth counts from 1, times from 0 (for ever)")
-        if do in (*script.DAMAGE, "eof") and self.call.partition(":")[0] != "read":
+        if do in script.OF_READS and self.call.partition(":")[0] != "read":
             raise InputError(f"do: '{do}' is done to the data of a read, not at '{self.call}'")
         with keyed("after_bytes"):
             after_bytes = size(self.after_bytes, block=1)

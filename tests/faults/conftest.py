@@ -118,8 +118,8 @@ class Command:
                 "launcher": "launcher.py" in words,
                 "source": qemu and "-incoming" not in words,
                 "destination": qemu and "-incoming" in words,
-                "source-supervisor": "supervisor.py 5 source" in words,
-                "destination-supervisor": "supervisor.py 5 destination" in words,
+                "source-supervisor": "start.py 5 source" in words,
+                "destination-supervisor": "start.py 5 destination" in words,
             }
             if is_it[who]:
                 return pid

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec.structs import replace as changed
 
 from qmptests import eventloop, hosts
 from qmptests.fixtures.migrating import Migration
@@ -22,6 +23,12 @@ Migrate = Callable[..., Migration]
 TEXT = (Path(__file__).parents[2] / "docs" / "reference" / "vfio.md").read_text()
 #: Seconds in which an answer must come, and in which none may.
 ANSWER_S, SILENCE_S = 20.0, 0.3
+
+
+#: Firmware whose first, and only, doing is to write byte 60 of the first device's configuration:
+#: mov eax,0x8000803c; mov dx,0xcf8; out dx,eax; mov dx,0xcfc; mov al,0; out dx,al; cli; hlt
+WRITES = bytes.fromhex("66b83c800080 baf80c 66ef bafc0c b000 ee faf4ebfd")
+FIRMWARE = WRITES.rjust(0x10000 - 16, b"\x90") + b"\xeb" + bytes([0xFE - len(WRITES)]) + bytes(14)
 
 
 class Row(NamedTuple):
@@ -115,7 +122,7 @@ class Look(Observer):
 @pytest.mark.parametrize("side", ["source", "destination"])
 @pytest.mark.parametrize("with_", PLANS)
 def test_qmp_answers_while_a_call_is_held_where_it_is_said_to(
-    migration: Migrate, side: str, with_: str
+    migration: Migrate, side: str, with_: str, tmp_path: Path
 ) -> None:
     """With the build of either side, which may be of different versions."""
     rows = [row for row in ROWS if row.with_ == with_]
@@ -127,9 +134,11 @@ def test_qmp_answers_while_a_call_is_held_where_it_is_said_to(
     both = migration().plan
     build = both.source if side == "source" else both.destination
     look = Look(later)
+    (tmp_path / "firmware").write_bytes(FIRMWARE)
+    definition = changed(load("none"), args=["-bios", str(tmp_path / "firmware")])
     plan = {"capabilities": ["return-path"], **PLANS[with_]}
     wanted = migration(
-        vm="none", source=build, destination=build, devices=[devices.load(text)], **plan
+        vm=definition, source=build, destination=build, devices=[devices.load(text)], **plan
     )
     outcome = wanted.run(look)
     assert outcome.completed or outcome.record.result == "cancelled", outcome

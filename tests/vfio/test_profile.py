@@ -297,7 +297,7 @@ WHENS = st.builds(
     after=TIMES,
     in_=st.lists(st.sampled_from(when.STATES), unique=True, max_size=3),
     side=st.sampled_from(when.SIDES),
-).filter(lambda w: w.do not in script.DAMAGE or w.call == "read")
+).filter(lambda w: w.do not in script.OF_READS or w.call == "read")
 
 
 def test_every_call_that_is_decoded_has_its_name_and_words_here() -> None:

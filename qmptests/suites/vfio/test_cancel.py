@@ -101,19 +101,6 @@ class InPrecopy(Observer):
                 status = await run.source.emulation.request("status")
                 self.states.append(status["devices"][0]["state"])
             await run.source.execute("migrate-set-parameters", {"max-bandwidth": FAST})
-        elif phase is Phase.ENDED and self.commands[-1] == "stop":
-            await run.destination.execute("cont")
-
-
-@pytest.mark.parametrize("profile", ["idle", "no-precopy"])
-def test_stopped_in_precopy(migration: "Migrate", vfio: "Vfio", profile: str) -> None:
-    """It arrives, stopped, and its device is in RESUMING until it is continued there."""
-    stop = InPrecopy("stop")
-    device = vfio.emulated(profile, stop_copy="64K")
-    outcome = migration(devices=[device], capabilities=["return-path"]).run(stop)
-    assert outcome.completed, outcome
-    assert stop.states == ["stop-copy" if profile == "idle" else "stop"]
-    assert asked.states(outcome, "destination")[:3] == ["resuming", "running-p2p", "running"]
 
 
 def test_a_device_without_precopy_can_be_stopped_and_continued(

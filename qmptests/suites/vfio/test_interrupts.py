@@ -116,7 +116,7 @@ def test_intx_waits_while_the_command_register_forbids_it(
 
 
 async def enable(device: Function, *vectors: int) -> None:
-    """MSI-X, with these vectors."""
+    """MSI-X, with these vectors, from 0 on: without KVM, QEMU 10.0 dies of one that is left out."""
     await device.map(LOW)
     for vector in vectors:
         entry = TABLE + 16 * vector
@@ -198,7 +198,8 @@ def test_a_device_that_is_wanted_back_and_can_not_be_unplugged_stays(
         vm = device.vm
         assert vm.emulation is not None
         await vm.emulation.request("req", "vf0")
-        await vm.execute("query-status")
-        assert any("warning" in line for line in vm.process.last_lines(3)), vm.process.last_lines(3)
+        for _ in range(2):  # QEMU hears of both in the same turn, in whatever order
+            await vm.runstate()
+        assert "Bus 'pcie.0' does not support hotplugging" in vm.process.last_lines(1)[0]
 
     driven(Driver(use))

@@ -106,25 +106,17 @@ def test_each_device_has_a_thread_of_its_own(migration: "Migrate", vfio: "Vfio")
     assert threads(outcome) == 3
 
 
-@pytest.mark.parametrize(
-    ("here", "there", "words"),
-    [
-        ("on", "off", "got device state packet but not doing multifd transfer"),
-        ("off", "on", "got DEV_CONFIG_STATE in main migration channel but doing multifd transfer"),
-    ],
-)
-def test_both_sides_must_agree(
-    migration: "Migrate", vfio: "Vfio", here: str, there: str, words: str
-) -> None:
-    wanted = migration(
+def test_the_destination_must_expect_it_too(migration: "Migrate", vfio: "Vfio") -> None:
+    """On at the source alone, a destination may hang for ever: docs/findings/vfio-faults.md."""
+    outcome = migration(
         vm="none",
-        devices=[device(vfio, here)],
-        destination_devices=[device(vfio, there)],
+        devices=[device(vfio, "off")],
+        destination_devices=[device(vfio, "on")],
         capabilities=["return-path", "multifd"],
         expected=Result.FAILED_DESTINATION_EXITED,
-    )
-    outcome = wanted.run()
+    ).run()
     assert outcome.as_expected, outcome
+    words = "got DEV_CONFIG_STATE in main migration channel but doing multifd transfer"
     assert words in said(outcome, "destination")
     assert outcome.record.source_ran_on
 

@@ -1,0 +1,110 @@
+"""The beginning of a supervisor: its command is started first, and all that serves it comes while
+the command loads.
+
+Run as ``python -I -S start.py FD``: FD is a file with the configuration as JSON
+(`supervisor.Settings`). Standard library only. QEMU needs some time until it makes a call that is
+notified, and our own imports need as much: on another CPU they cost nothing.
+"""
+
+import contextlib
+import gc
+import os
+import sys
+
+if __name__ == "__main__":
+    gc.disable()  # nothing that is made to serve a call is part of a cycle
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+import json
+import signal
+import socket
+from typing import Any, NamedTuple, TextIO
+
+from qmptests.vfio import alone, arch, bpf, descriptors, interpose
+
+
+class Started(NamedTuple):
+    """A command that runs, its calls waiting to be answered.
+
+    `memories`: of each device the memfd that the command has as the device's descriptor, still
+    empty. `log`: None if nobody wants one. `owner`: it knows already; None without one, and
+    only then there are `signals`.
+    """
+
+    pid: int
+    pidfd: int
+    listener: int
+    memories: list[int]
+    log: TextIO | None
+    owner: socket.socket | None
+    signals: alone.Signals | None
+
+
+def main() -> None:
+    with open(int(sys.argv[1]), encoding="utf-8") as stream:
+        told = json.load(stream)
+    try:
+        sys.exit(_run(told))
+    finally:
+        if told.get("unlink"):
+            with contextlib.suppress(OSError):
+                os.unlink(told["unlink"])
+
+
+def _run(told: dict[str, Any]) -> int:
+    """From the command's start to its end; our exit status."""
+    try:
+        started: Started | OSError = start(told)
+    except OSError as error:
+        started = error
+    from qmptests.vfio import supervisor  # noqa: PLC0415 - now there is time
+
+    return supervisor.serve(told, started)
+
+
+def start(told: dict[str, Any]) -> Started:
+    """Start the command that we are told of. Raises OSError."""
+    signals = None
+    sockets = [told[name] for name in ("control", "listen") if told.get(name, -1) >= 0]
+    for descriptor in sockets:
+        os.set_inheritable(descriptor, False)
+    if told.get("control", -1) < 0:
+        signals = alone.Signals()
+    else:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
+    log = _open_log(told["log"]) if told.get("log") else None
+    devices = told["devices"]
+    memories = [os.memfd_create(f"vfio-{device['name']}", os.MFD_CLOEXEC) for device in devices]
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    reserved = {descriptors.IOMMUFD: null}
+    reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
+    program = bpf.pack(bpf.program(arch.current(), writes=any(map(watches_writes, devices))))
+    child = interpose.start(told["argv"], program, reserved)
+    os.close(null)
+    pidfd = os.pidfd_open(child.pid)
+    if signals is not None:
+        signals.follow(pidfd)
+    owner = socket.socket(fileno=told["control"]) if signals is None else None
+    if owner is not None:
+        words = json.dumps({"event": "started", "pid": child.pid}).encode()
+        with contextlib.suppress(OSError):  # it may be gone: to be seen when it is served
+            socket.send_fds(owner, [words], [pidfd])
+    return Started(child.pid, pidfd, child.listener, memories, log, owner, signals)
+
+
+def watches_writes(device: dict[str, Any]) -> bool:
+    """Whether writes to its data descriptors are notified: not if nobody wants to know."""
+    rules = (rule["on"].partition(":")[0] for rule in device["rules"])
+    return bool(device["write_bandwidth"]) or "write" in rules
+
+
+def _open_log(path: str) -> TextIO:
+    try:
+        return open(path, "w", encoding="utf-8")  # noqa: SIM115 - `CallLog` closes it
+    except OSError as error:
+        raise OSError(error.errno, f"{path}: {error.strerror}") from error
+
+
+if __name__ == "__main__":
+    main()
