@@ -26,6 +26,12 @@ pytestmark = [
 SLOW, FAST = 1 << 16, 128 << 20
 
 
+def ended(wanted: "Migration") -> tuple[str, ...]:
+    """What a cancelled attempt may end as: in 10.0 it is a race with the failure that it causes."""
+    newer = wanted.plan.source.facts.version >= (11, 1)
+    return ("cancelled",) if newer else ("cancelled", "failed")
+
+
 @pytest.mark.parametrize("call", ["set-state:pre-copy", "read"])
 def test_cancelled_in_precopy(migration: "Migrate", vfio: "Vfio", call: str) -> None:
     """The device goes from PRE_COPY to RUNNING at once, and has it all to send again."""
@@ -36,9 +42,7 @@ def test_cancelled_in_precopy(migration: "Migrate", vfio: "Vfio", call: str) -> 
     assert outcome.completed, outcome
     assert (cancel.count, second.count) == (1, 1)
     first = outcome.record.attempts[0].status
-    # Up to 10.0 a cancel in the setup may end as a failure: it is a race.
-    early = call != "read" and wanted.plan.source.facts.version < (11, 1)
-    assert first in (("cancelled", "failed") if early else ("cancelled",))
+    assert first in ended(wanted)
     assert asked.states(outcome)[2:5] == ["pre-copy", "running", "pre-copy"]
 
 
@@ -69,14 +73,15 @@ def test_cancelled_when_all_is_sent_the_guest_runs_twice(
     device = vfio.emulated("idle", initial="1M", stop_copy="64K", when=["read+hold+in=stop-copy"])
     slow = "set-state:running-p2p+delay=200ms"
     there = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[slow])
-    outcome = migration(
+    wanted = migration(
         devices=[device],
         destination_devices=[there],
         capabilities=["return-path"],
         expected=Result.BOTH_RUNNING,
-    ).run(CancelWhenHeld())
+    )
+    outcome = wanted.run(CancelWhenHeld())
     assert outcome.as_expected, outcome
-    assert outcome.record.attempts[0].status == "cancelled"
+    assert outcome.record.attempts[0].status in ended(wanted)
     assert outcome.record.source_ran_on
 
 
