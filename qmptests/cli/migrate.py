@@ -57,7 +57,7 @@ RESULTS = Path("qmptests-results")
 @click.option("--channels", is_flag=True, help="Address as 'channels' (QEMU 8.2) instead of 'uri'.")
 @click.option("--trace", multiple=True, metavar="PATTERN", help="More trace events (repeatable).")
 @click.option("--cancel-at", type=click.Choice(CANCEL_AT), default=None, help="Cancel there.")
-@click.option("--retries", type=click.IntRange(0), default=0, help="Attempts after a cancel.")
+@click.option("--retries", type=click.IntRange(0), default=0, help="After a cancel or a failure.")
 @click.option(
     "--expect",
     type=click.Choice([r.value for r in Result]),

@@ -40,7 +40,7 @@ class Result(StrEnum):
     CRASHED = "crashed"
     #: The deadline passed.
     TIMED_OUT = "timed-out"
-    #: Completed, says QEMU, but: both guests run, none runs, or memory is not what was written.
+    #: Whatever QEMU says, both guests run. It says completed, but none runs, or memory is wrong.
     BOTH_RUNNING = "both-running"
     NOT_RUNNING = "not-running"
     MEMORY_WRONG = "memory-wrong"

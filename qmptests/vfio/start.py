@@ -101,7 +101,7 @@ def watches_writes(device: dict[str, Any]) -> bool:
 
 def _open_log(path: str) -> TextIO:
     try:
-        return open(path, "w", encoding="utf-8")  # noqa: SIM115 - `CallLog` closes it
+        return open(path, "w", encoding="utf-8")
     except OSError as error:
         raise OSError(error.errno, f"{path}: {error.strerror}") from error
 

@@ -38,9 +38,7 @@ def test_a_killed_supervisor_is_named_and_died_first(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("side", ["source", "destination"])
-def test_a_killed_qemu_is_no_fault_of_the_emulation(
-    migrate: Callable[..., Any], side: str
-) -> None:
+def test_a_killed_qemu_is_no_fault_of_the_emulation(migrate: Callable[..., Any], side: str) -> None:
     statuses = []
     for evidence, ended in killed_at_random(migrate, side, 8, *DEVICE):
         statuses.append(ended.status)

@@ -24,7 +24,7 @@ SIZE = Made("data-size")
 
 def write(path: Path) -> None:
     """A log as a supervisor writes it."""
-    log = Writer(str(path), DEVICES)
+    log = Writer(path.open("w"), DEVICES)
     log.call("vf0", STATE, Answer(), 1_000_000_000)
     log.call("vf1", STATE, Answer(errno=errno.EIO), 2_000_000_000)
     for number in range(4):
@@ -47,6 +47,8 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     assert second.answer == {"errno": "EIO"}
     assert isinstance(size, Call)
     assert size.answer == {"stop_copy_length": 7}
+    assert (first.cpu_us or 0) > 0, "a change of state says what the emulation has cost so far"
+    assert size.cpu_us is None
     assert isinstance(held, Note)
     assert (held.note, held.more) == ("held", {"call": "reset"})
     assert isinstance(repeated, Call)
