@@ -327,6 +327,7 @@ class Run:
         counter = source.guest_console.counter
         if status == "completed":
             await self._arrived(counter)
+            await aftermath.devices_stopped(self)
         else:
             await asyncio.wait({destination.process.exited}, timeout=EXIT_S)
         await asyncio.gather(*(self._look_at(vm) for vm in (source, destination)))

@@ -44,6 +44,8 @@ class Emulation:
         self.events = EventLog()
         self.report: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
+        #: The migration state of each device that has had another than RUNNING.
+        self.states: dict[str, str] = {}
         #: CPU seconds of the supervisor, once it has reported.
         self.cpu_s = 0.0
         self.supervisor: Process
@@ -189,6 +191,8 @@ class Emulation:
         else:
             if event == "problem":
                 self.problems.append(message["words"])
+            elif event == "state":
+                self.states[message["device"]] = message["state"]
             self.events.add(event, message, time.time())
 
     def _on_end(self, message: dict[str, Any]) -> None:
