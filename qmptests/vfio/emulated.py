@@ -11,7 +11,7 @@ from qmptests.vfio import descriptors, syscalls
 from qmptests.vfio.abi import State
 from qmptests.vfio.calls import Kind, Span
 from qmptests.vfio.content import Checker, Content
-from qmptests.vfio.device import Device
+from qmptests.vfio.device import REGION_SHIFT, Device
 from qmptests.vfio.dma import Dma
 from qmptests.vfio.eventfds import EventDescriptors
 from qmptests.vfio.iommufd import Iommufd
@@ -21,8 +21,6 @@ from qmptests.vfio.script import Script
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.words import state_word
 
-#: Offsets of regions in the device's descriptor, as vfio-pci has them (VFIO_PCI_OFFSET_SHIFT).
-REGION_SHIFT = 40
 CONFIG_OFFSET = 7 << REGION_SHIFT
 #: Bytes of content that are made, or checked, at a time.
 BLOCK = 1 << 20

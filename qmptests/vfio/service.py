@@ -14,7 +14,8 @@ from qmptests.vfio import abi, calls, descriptors
 from qmptests.vfio.arch import Arch
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.calls import Answer, Call
-from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, REGION_SHIFT, Emulated
+from qmptests.vfio.device import REGION_SHIFT
+from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, Emulated
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Gone, Listener
 from qmptests.vfio.memory import ProcessMemory, process_of
