@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,9 +25,11 @@ SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
-def runtime_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    return tmp_path
+def runtime_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    # Not below tmp_path: a UNIX socket's path holds 107 characters only.
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", folder)
+        yield Path(folder)
 
 
 def vfio(*words: str) -> "subprocess.CompletedProcess[str]":
@@ -166,15 +169,17 @@ def test_a_command_has_the_descriptors_and_keeps_its_input_output_and_status(
     assert list(tmp_path.iterdir()) == [log]
 
 
-def test_a_command_that_is_killed_has_a_shells_status_and_leaves_no_socket(tmp_path: Path) -> None:
+def test_a_command_that_is_killed_has_a_shells_status_and_leaves_no_socket(
+    runtime_folder: Path,
+) -> None:
     done = vfio("run", "--device", "idle", "--", "sh", "-c", "kill -9 $$")
     assert done.returncode == 128 + signal.SIGKILL
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 11), (signal.SIGINT, 12)])
 def test_a_signal_is_the_commands_to_handle(
-    running: Any, number: signal.Signals, status: int, tmp_path: Path
+    running: Any, number: signal.Signals, status: int, runtime_folder: Path
 ) -> None:
     """SIGTERM comes to the supervisor alone, Ctrl-C to both."""
     code = f"""
@@ -190,26 +195,26 @@ signal.pause()
     else:
         run.process.send_signal(number)
     assert run.end()[0] == status
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_while_it_starts_is_not_lost(
-    running: Any, number: signal.Signals, tmp_path: Path
+    running: Any, number: signal.Signals, runtime_folder: Path
 ) -> None:
     """The first line comes before the supervisor is there."""
     run = running(["--device", "idle"], ["cat"])
     os.killpg(run.process.pid, number)
     assert run.end()[0] == 128 + number
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
-def test_without_a_handler_ctrl_c_ends_both(running: Any, tmp_path: Path) -> None:
+def test_without_a_handler_ctrl_c_ends_both(running: Any, runtime_folder: Path) -> None:
     run = running(["--device", "idle"], ["sh", "-c", "echo ready; exec sleep 1000"])
     assert run.line() == "ready\n"
     os.killpg(run.process.pid, signal.SIGINT)
     assert run.end()[0] == 128 + signal.SIGINT
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
 def test_a_problem_is_said_aloud(tmp_path: Path) -> None:
@@ -239,12 +244,14 @@ def test_a_problem_is_said_aloud(tmp_path: Path) -> None:
         (["--device", "idle", "--control", "/tmp/" + "x" * 110, "--", "true"], "too long"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(words: list[str], says: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_and_status_2(
+    words: list[str], says: str, runtime_folder: Path
+) -> None:
     done = vfio("run", *words)
     (line,) = done.stderr.splitlines()
     assert (done.returncode, line.startswith("qmptests: error: ")) == (2, True)
     assert says in line
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
 def test_the_devices_of_a_log_come_again(tmp_path: Path) -> None:
@@ -313,15 +320,15 @@ def test_a_rule_is_added_and_taken_away(qemu: Any) -> None:
 
 
 def test_the_supervisors_death_is_qemus_and_its_socket_is_no_bother(
-    qemu: Any, tmp_path: Path
+    qemu: Any, runtime_folder: Path
 ) -> None:
     vm = qemu(["--device", "idle"])
     assert vfio("ctl", "die").returncode == 0
     assert vm.run.end()[0] == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(runtime_folder.iterdir())) == 1
     done = vfio("ctl", "status")
     assert (done.returncode, "no `qmptests vfio run`" in done.stderr) == (2, True)
-    assert list(tmp_path.iterdir()) == []
+    assert list(runtime_folder.iterdir()) == []
 
 
 def test_of_several_one_is_chosen(running: Any) -> None:
@@ -362,19 +369,19 @@ def test_what_ctl_does_not_understand_is_one_line_and_status_2(
 
 @pytest.fixture(scope="module")
 def two_devices(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Path]":
-    path = tmp_path_factory.mktemp("run") / "s"
+    path = tmp_path_factory.mktemp("r") / "s"
     run = Running(["--device", "idle", "--device", "idle", "--control", str(path)], ["cat"])
     yield path
     run.close()
 
 
-def test_somebody_elses_socket_is_left_alone(tmp_path: Path) -> None:
+def test_somebody_elses_socket_is_left_alone(runtime_folder: Path) -> None:
     """A stream socket is not one of ours, whatever its name."""
     other = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    other.bind(str(tmp_path / "qmptests-vfio-1.sock"))
+    other.bind(str(runtime_folder / "qmptests-vfio-1.sock"))
     other.listen()
     assert client.running() == []
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(runtime_folder.iterdir())) == 1
     other.close()
 
 
@@ -394,10 +401,10 @@ def test_events_are_one_line_each() -> None:
     ],
 )
 def test_a_migration_by_hand_says_whether_the_data_was_right(
-    qemu: Any, tmp_path: Path, rule: str, status: int, verdict: str
+    qemu: Any, runtime_folder: Path, rule: str, status: int, verdict: str
 ) -> None:
     device = f"idle,stop_copy=1M{rule}"
-    address = f"unix:{tmp_path / 'm'}"
+    address = f"unix:{runtime_folder / 'm'}"
     target = qemu(["--side", "destination", "--device", device], "-incoming", address)
     source = qemu(["--side", "source", "--device", device])
     for vm in (target, source):
