@@ -1,6 +1,7 @@
 """A migration that fails or is cancelled, and a second one from the same source."""
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qmptests.migration import Observer, Phase, WhenHeld, aftermath
@@ -9,8 +10,14 @@ from qmptests.outcome.record import SideRecord
 from qmptests.vfio.emulation import Emulation
 
 if TYPE_CHECKING:
+    from qmptests.fixtures.migrating import Migration
     from qmptests.migration import Run
     from qmptests.outcome import Outcome
+
+
+def gives_up_soon(wanted: "Migration") -> "Migration":
+    """The same, of which it is known that it never ends."""
+    return replace(wanted, plan=replace(wanted.plan, timeout_s=1.5))
 
 
 class SecondAttempt(Observer):
@@ -40,7 +47,8 @@ class SecondAttempt(Observer):
 class CancelWhenHeld(WhenHeld):
     """Sends `migrate_cancel` while the source's device is held, and releases it.
 
-    QEMU may hear of it only afterwards: then the command waits in its socket.
+    QEMU may hear of it only afterwards: then the command waits in its socket. A device that is
+    held once more stays so until QEMU has answered.
     """
 
     def __init__(self) -> None:
@@ -54,6 +62,9 @@ class CancelWhenHeld(WhenHeld):
         await super().reached(phase, run)
 
     async def _cancel(self, run: "Run") -> None:
+        if self._sent is not None:
+            await self._sent
+            return
         self._sent = asyncio.ensure_future(run.source.execute("migrate_cancel"))
         assert run.source.emulation is not None
         await run.source.emulation.request("status")  # once that is answered, it has been sent
@@ -74,7 +85,7 @@ async def entered(emulation: Emulation, device: str, state: str, since: int) -> 
         return data == {"device": device, "state": state}
 
     what = f"{device} to be in the state {state}"
-    event = await emulation.expect("state", matches, what=what, timeout=5, since=since)
+    event = await emulation.expect("state", matches, what=what, timeout=30, since=since)
     return event.last_number + 1
 
 

@@ -69,7 +69,7 @@ class Qtest:
         """One access, `writel` or `inb`, an address and mostly a value; the value that was read."""
         line = " ".join(f"{word:#x}" if isinstance(word, int) else str(word) for word in words)
         self._writer.write(f"{line}\n".encode())
-        answer = await wait(self._reader.readline(), what=line, timeout=10, alive=[self.vm.process])
+        answer = await wait(self._reader.readline(), what=line, timeout=30, alive=[self.vm.process])
         status, *value = answer.decode().split()
         assert status == "OK", f"{line}: {answer!r}"
         return int(value[0], 16) if value else 0

@@ -99,7 +99,7 @@ async def state(vm: "VM") -> str:
 async def system_reset(device: Function) -> None:
     """Of the whole VM."""
     await device.vm.execute("system_reset")
-    await device.vm.monitor.expect("RESET", what="the VM to be reset", timeout=10)
+    await device.vm.monitor.expect("RESET", what="the VM to be reset", timeout=30)
 
 
 async def function_reset(device: Function) -> None:

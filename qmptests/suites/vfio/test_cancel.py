@@ -34,13 +34,19 @@ def ended(wanted: "Migration") -> tuple[str, ...]:
 
 @pytest.mark.parametrize("call", ["set-state:pre-copy", "read"])
 def test_cancelled_in_precopy(migration: "Migrate", vfio: "Vfio", call: str) -> None:
-    """The device goes from PRE_COPY to RUNNING at once, and has it all to send again."""
-    device = vfio.emulated("idle", initial="1M", stop_copy="64K", when=[f"{call}+hold"])
-    wanted = migration(devices=[device], capabilities=["return-path"], retries=1)
+    """The device goes from PRE_COPY to RUNNING at once, and has it all to send again.
+
+    It is held once more at a later read, until QEMU has answered: else it might be done by then.
+    Its initial bytes take more reads than that, and without the ack QEMU doesn't switch over.
+    """
+    rules = [f"{call}+hold", "read+hold+nth=2"]
+    device = vfio.emulated("idle", initial="8M", stop_copy="64K", when=rules)
+    acked = ["return-path", "switchover-ack"]
+    wanted = migration(devices=[device], capabilities=acked, retries=1)
     cancel, second = CancelWhenHeld(), SecondAttempt()
     outcome = wanted.run(cancel, second)
     assert outcome.completed, outcome
-    assert (cancel.count, second.count) == (1, 1)
+    assert (cancel.count, second.count) == (2, 1)
     first = outcome.record.attempts[0].status
     assert first in ended(wanted)
     assert asked.states(outcome)[2:5] == ["pre-copy", "running", "pre-copy"]

@@ -77,7 +77,7 @@ async def _completed(vm: VM, mark: int) -> None:
         "MIGRATION",
         lambda data: data["status"] in ("completed", "failed"),
         what="the end of it",
-        timeout=10,
+        timeout=30,
         since=mark,
     )
     status = (await vm.execute("query-migrate"))["status"]

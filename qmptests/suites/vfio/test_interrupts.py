@@ -63,7 +63,7 @@ async def interrupt(vm: "VM", vector: int = 0) -> None:
 
 async def seen(vm: "VM", event: str, count: int = 1) -> Event:
     """The `count`th such event of QEMU's."""
-    return await vm.trace.wait_for_count(event, count, timeout=10)
+    return await vm.trace.wait_for_count(event, count, timeout=30)
 
 
 def eoi(vm: "VM") -> str:
@@ -179,7 +179,7 @@ def test_an_error_of_the_device_stops_the_vm_until_it_is_reset(
         assert vm.emulation is not None
         mark = vm.monitor.events.mark
         await vm.emulation.request("err", "vf0")
-        await vm.monitor.expect("STOP", what="the VM to stop", timeout=10, since=mark)
+        await vm.monitor.expect("STOP", what="the VM to stop", timeout=30, since=mark)
         assert await vm.runstate() == "internal-error"
         assert "Unrecoverable error detected" in vm.process.last_lines(1)[0]
         with pytest.raises(CommandError, match="Resetting the Virtual Machine is required"):

@@ -77,7 +77,7 @@ async def unplug(vm: VM) -> None:
         "DEVICE_DELETED",
         lambda data: data.get("device") == "vf0",
         what="vf0 to be unplugged",
-        timeout=10,
+        timeout=30,
         since=mark,
     )
 

@@ -136,7 +136,7 @@ class WaitsForCont(Observer):
             vm = run.destination
             done = {"status": "completed"}
             await vm.monitor.expect(
-                "MIGRATION", lambda data: data == done, what="the guest to arrive", timeout=10
+                "MIGRATION", lambda data: data == done, what="the guest to arrive", timeout=30
             )
             assert vm.emulation is not None
             status = await vm.emulation.request("status")
@@ -203,7 +203,7 @@ def test_a_pause_during_precopy_costs_the_migration(migration: "Migrate", vfio: 
         parameters={"max-bandwidth": 1 << 16},
         capabilities=["return-path"],
         expected=Result.FAILED_DESTINATION_EXITED,
-        timeout_s=15.0,
+        timeout_s=30.0,
     )
     outcome = wanted.run(PauseInPrecopy())
     assert outcome.as_expected, outcome
