@@ -79,6 +79,7 @@ class VfioProfile(
     dirty_tracking: str = DEVICE_TRACKING
     read_bandwidth: Size = 0
     write_bandwidth: Size = 0
+    watch_writes: bool = False
     announce: Size | None = None
     bars: list[str] = msgspec.field(default_factory=lambda: ["64K"])
     msix: int = 4
@@ -133,6 +134,7 @@ def to_spec(
         announce=-1 if profile.announce is None else _bytes(profile, "announce", block=1),
         read_bandwidth=_bytes(profile, "read_bandwidth", block=1),
         write_bandwidth=_bytes(profile, "write_bandwidth", block=1),
+        watch_writes=profile.watch_writes,
         latency=tuple(_latency(profile.latency)),
         dma_window=_window(profile.dma_window),
         rules=tuple(_rules(profile, side)),

@@ -59,9 +59,10 @@ class Spec(NamedTuple):
     4 KiB. `late_bytes` appear once, `late_after` bytes of data having been read in PRE_COPY: as
     initial bytes with REINIT where QEMU has opted in, else as dirty bytes. `announce`: what
     MIG_DATA_SIZE says instead of the truth (-1: the truth). `read_bandwidth`, `write_bandwidth`:
-    bytes a second, 0 for as fast as can be; `latency`: seconds that a call takes, by its name, with
-    ":" and a state for one of `set-state`. `dma_window`: first address and size of the memory that
-    the VM's devices write to, each an equal part of it.
+    bytes a second, 0 for as fast as can be. `watch_writes`: be told of each write even if nothing
+    is done about it. `latency`: seconds that a call takes, by its name, with ":" and a state for
+    one of `set-state`. `dma_window`: first address and size of the memory that the VM's devices
+    write to, each an equal part of it.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Spec(NamedTuple):
     announce: int = -1
     read_bandwidth: int = 0
     write_bandwidth: int = 0
+    watch_writes: bool = False
     latency: tuple[tuple[str, float], ...] = ()
     dma_window: tuple[int, int] = (64 << 20, 32 << 20)
     rules: tuple[Rule, ...] = ()

@@ -96,7 +96,7 @@ def start(told: dict[str, Any]) -> Started:
 def watches_writes(device: dict[str, Any]) -> bool:
     """Whether writes to its data descriptors are notified: not if nobody wants to know."""
     rules = (rule["on"].partition(":")[0] for rule in device["rules"])
-    return bool(device["write_bandwidth"]) or "write" in rules
+    return bool(device["watch_writes"] or device["write_bandwidth"]) or "write" in rules
 
 
 def _open_log(path: str) -> TextIO:

@@ -47,6 +47,7 @@ def test_sizes_and_rates_become_bytes() -> None:
         late_times=2,
         read_bandwidth="1G",
         write_bandwidth="2G",
+        watch_writes=True,
         announce="1000",
     )
     assert found == Spec(
@@ -62,6 +63,7 @@ def test_sizes_and_rates_become_bytes() -> None:
         late_times=2,
         read_bandwidth=1 << 30,
         write_bandwidth=2 << 30,
+        watch_writes=True,
         announce=1000,
     )
 

@@ -34,8 +34,14 @@ ALONE = "vfio_save_complete_precopy_start"
 
 
 def device(vfio: "Vfio", transfer: str = "auto", **keys: object) -> "DeviceProfile":
+    """All that it has fits into a socket's buffer, or QEMU might hang.
+
+    See docs/findings/vfio-multifd-deadlock.md. It is read in pieces all the same, as large as the
+    device says at first that it is as a whole.
+    """
     property_ = {"x-migration-multifd-transfer": transfer}
-    return vfio.emulated("idle", initial="1M", stop_copy="3M", **property_, **keys)
+    sizes = {"initial": "64K", "stop_copy": "64K", "announce": "16K"}
+    return vfio.emulated("idle", **sizes, **property_, **keys)
 
 
 def threads(outcome: "Outcome") -> int:
@@ -64,7 +70,7 @@ def test_it_goes_through_multifd_if_both_are_on(
     outcome = wanted.run()
     assert outcome.completed, outcome
     assert threads(outcome) == (multifd and transfer != "off")
-    headers = outcome.source.record.migration["vfio"]["transferred"] - (4 << 20)
+    headers = outcome.source.record.migration["vfio"]["transferred"] - (128 << 10)
     assert bool(headers) == bool(threads(outcome)), "packets' headers and registers are counted too"
 
 
@@ -154,7 +160,7 @@ def test_a_device_that_did_not_stop_hangs_the_migration(migration: "Migrate", vf
 
 def test_a_thread_that_cant_write_may_lose_the_guest(migration: "Migrate", vfio: "Vfio") -> None:
     """The source completes before the destination, whose thread failed, gives up and exits."""
-    rules = ["write+delay=100ms+after_bytes=2M", "write+errno=EIO+after_bytes=2M"]
+    rules = [f"write+{what}+after_bytes=80K" for what in ("delay=100ms", "errno=EIO")]
     outcome = migration(
         vm="none",
         devices=[device(vfio)],
@@ -163,7 +169,7 @@ def test_a_thread_that_cant_write_may_lose_the_guest(migration: "Migrate", vfio:
         expected=Result.DESTINATION_DIED,
     ).run()
     assert outcome.as_expected, outcome
-    assert re.search("writing state buffer 1 failed: 5", said(outcome, "destination"))
+    assert re.search(r"writing state buffer \d+ failed: 5", said(outcome, "destination"))
     assert outcome.source.record.runstate == "postmigrate"
 
 
