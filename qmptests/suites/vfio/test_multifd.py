@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qmptests.migration import WhenHeld
 from qmptests.outcome import Result
 from qmptests.suites.vfio import asked
 from qmptests.suites.vfio.attempts import SecondAttempt, said
@@ -13,6 +14,7 @@ from qmptests.suites.vfio.attempts import SecondAttempt, said
 if TYPE_CHECKING:
     from qmptests.fixtures.migrating import Migration
     from qmptests.fixtures.vfio import Vfio
+    from qmptests.migration import Run
     from qmptests.outcome import Outcome
     from qmptests.vm.devices import DeviceProfile
 
@@ -127,18 +129,25 @@ def test_the_destination_must_expect_it_too(migration: "Migrate", vfio: "Vfio") 
     assert outcome.record.source_ran_on
 
 
+async def loading(run: "Run") -> None:
+    """The destination's thread has begun."""
+    await run.destination.trace.wait_for_count("vfio_load_bufs_thread_start", 1, timeout=30)
+
+
 @pytest.mark.parametrize("nth", [1, 3])
 def test_a_thread_that_cant_read_fails_the_migration(
     migration: "Migrate", vfio: "Vfio", nth: int
 ) -> None:
-    second = SecondAttempt()
+    """The read is held until the destination's thread has begun: docs/findings/vfio-crashes.md."""
+    held, second = WhenHeld("source", loading), SecondAttempt()
+    rules = [f"read+{what}+in=stop-copy+nth={nth}" for what in ("hold", "errno=EIO")]
     outcome = migration(
-        devices=[device(vfio, when=[f"read+errno=EIO+in=stop-copy+nth={nth}"])],
+        devices=[device(vfio, when=rules)],
         capabilities=["return-path", "multifd"],
         retries=1,
-    ).run(second)
+    ).run(held, second)
     assert outcome.completed, outcome
-    assert second.count == 1
+    assert (held.count, second.count) == (1, 1)
 
 
 def test_a_device_that_did_not_stop_hangs_the_migration(migration: "Migrate", vfio: "Vfio") -> None:
