@@ -17,8 +17,10 @@ def read(path: Path, kind: str) -> str:
     """The text of a file; `kind` says what it is in errors. Raises InputError."""
     try:
         return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+    except OSError as error:
+        raise InputError(f"cannot read {kind} {path}: {error.strerror}") from error
+    except ValueError as error:
+        reason = "not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InputError(f"cannot read {kind} {path}: {reason}") from error
 
 

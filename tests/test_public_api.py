@@ -29,6 +29,7 @@ ROOMS = (
     "vm",
     "outcome",
     "migration",
+    "downtime",
     "matrix",
 )
 WIDTH = 100

@@ -11,6 +11,7 @@ _COMMANDS = {
     "doctor": ("qmptests.cli.doctor", "doctor"),
     "matrix": ("qmptests.cli.matrix", "matrix"),
     "migrate": ("qmptests.cli.migrate", "migrate"),
+    "timeline": ("qmptests.cli.timeline", "timeline"),
     "trace": ("qmptests.cli.trace", "trace"),
     "vfio": ("qmptests.cli.vfio", "vfio"),
 }

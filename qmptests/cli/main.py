@@ -85,7 +85,7 @@ def _run() -> object:
         sys.stdout.flush()
     except SystemExit as error:
         # When the reader of our output went away (`| head`), click says 1 and wraps the stream.
-        gone = type(sys.stdout).__name__ == "PacifyFlushWrapper"
+        gone = type(sys.stdout).__name__.endswith("PacifyFlushWrapper")
         return READER_GONE if gone else error.code
     except QmptestsError as error:
         fail(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmptests import builds
+from qmptests import builds, downtime
 from qmptests.errors import InputError
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.pause import PauseOnFailure
@@ -115,7 +115,7 @@ def migrate(**options: Any) -> None:
         outcome = run_migration(plan, output, observers)
     finally:
         say.close()
-    for line in summary.lines(outcome):
+    for line in (*downtime.explained(outcome), *summary.lines(outcome)):
         click.echo(line, err=json_file == "-")
     if json_file:
         _copy_json(outcome, json_file)

@@ -193,10 +193,27 @@ def read(
     Raises:
         InputError: the file can't be read.
     """
+    for entries in read_batches(path, known=known, size=size):
+        yield from entries
+
+
+def read_batches(
+    path: Path,
+    names: Collection[str] = (),
+    *,
+    known: Collection[str] | None = None,
+    size: int | None = None,
+) -> Iterator[list[Entry]]:
+    """As `read`, a list for each chunk of the file.
+
+    With `names`, chunks without any of these are passed over; the others come whole, and what the
+    end of the file cut off always does.
+    """
     parser = Parser(known)
+    only = [name.encode() for name in names]
     for data in _chunks(path, size):
-        yield from parser.feed(data)
-    yield from parser.close()
+        yield parser.feed(data, only)
+    yield parser.close()
 
 
 def read_events(
@@ -207,10 +224,8 @@ def read_events(
     size: int | None = None,
 ) -> Iterator[list[Event]]:
     """The events of these names only, a list for each chunk of the file; otherwise as `read`."""
-    parser = Parser(known)
-    only = [name.encode() for name in names]
-    for data in _chunks(path, size):
-        yield select(parser.feed(data, only), names)
+    for entries in read_batches(path, names, known=known, size=size):
+        yield select(entries, names)
 
 
 def select(entries: list[Entry], names: Collection[str]) -> list[Event]:

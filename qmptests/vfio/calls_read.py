@@ -1,12 +1,13 @@
 """Call logs of emulated devices, read back: `calllog` says what is in them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from qmptests.errors import InputError
+from qmptests.trace.jsonl import MAX_LINE, JsonLog
 from qmptests.vfio.calllog import FORMAT
 
 
@@ -41,6 +42,24 @@ class Call(msgspec.Struct, frozen=True):
     times: int = 1
     until: int | None = None
 
+    @property
+    def name(self) -> str:
+        """What was called."""
+        return self.call
+
+    @property
+    def text(self) -> str:
+        """All the rest as a person reads it."""
+        parts = pairs(self.with_)
+        if self.answer:
+            parts += ["->", *pairs(self.answer, bare=("errno",))]
+        if self.times > 1:
+            parts.append(f"({self.times} times")
+            parts.append(f"in {((self.until or self.at) - self.at) / 1e3:.3f} ms)")
+        elif self.us is not None:
+            parts.append(f"({self.us} us)")
+        return " ".join(parts)
+
 
 class Note(msgspec.Struct, frozen=True):
     """Something that happened without a call, such as "held", or a rule that fired."""
@@ -50,38 +69,47 @@ class Note(msgspec.Struct, frozen=True):
     note: str
     more: dict[str, Any] = {}
 
+    @property
+    def name(self) -> str:
+        """What happened."""
+        return self.note
+
+    @property
+    def text(self) -> str:
+        """All the rest as a person reads it."""
+        return " ".join(pairs(self.more, bare=("words", "call")))
+
+
+def pairs(fields: Mapping[str, Any], bare: Sequence[str] = ()) -> list[str]:
+    """`key=value` for each, the `bare` ones first and without their key."""
+    first = [str(fields[key]) for key in bare if key in fields]
+    return first + [f"{key}={value}" for key, value in fields.items() if key not in bare]
+
+
+class Reader(JsonLog[Call | Note]):
+    """A log that is read entry by entry, in bounded memory, as often as one likes.
+
+    Raises InputError if it can't be read, or is another's format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, _entry, "call log's", skip=1)
+        self.header = header(path)
+
 
 class CallLog:
-    """A finished or a growing log. Raises InputError if it can't be read, or is another's format.
+    """A finished or a growing log with all its entries; raises as `Reader` does.
 
     `problems`: what is not as it should be, in words: a last line that was cut off, lines that are
     somebody else's. All others are there.
     """
 
     def __init__(self, path: Path) -> None:
+        log = Reader(path)
         self.path = path
-        self.entries: list[Call | Note] = []
-        self.problems: list[str] = []
-        try:
-            head, *lines = path.read_bytes().split(b"\n")
-        except OSError as error:
-            raise InputError(f"can't read the call log {path}: {error.strerror}") from error
-        self.header = _header(head, path)
-        *whole, rest = lines or [b""]
-        foreign = []
-        for number, line in enumerate(whole, 2):
-            entry = _entry(line)
-            if entry is None:
-                foreign.append(number)
-            else:
-                self.entries.append(entry)
-        if foreign:
-            many = f"{len(foreign)} lines are" if len(foreign) > 1 else "one line is"
-            self.problems.append(
-                f"{path.name}: {many} no call log's and left out, the first is line {foreign[0]}"
-            )
-        if rest:
-            self.problems.append(f"{path.name}: its last line is cut off and left out")
+        self.header = log.header
+        self.entries = list(log)
+        self.problems = log.problems
 
     def calls(self, name: str = "", device: str = "") -> Iterator[Call]:
         """The calls of this name and device; "" for any."""
@@ -94,17 +122,23 @@ class CallLog:
                 yield entry
 
 
-def _header(line: bytes, path: Path) -> Header:
+def header(path: Path) -> Header:
+    """A log's first line; raises InputError if that is not one."""
     try:
-        header = msgspec.json.decode(line, type=Header)
+        with path.open("rb") as file:
+            line = file.readline(MAX_LINE)
+    except OSError as error:
+        raise InputError(f"can't read the call log {path}: {error.strerror}") from error
+    try:
+        found = msgspec.json.decode(line, type=Header)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no call log of emulated devices: {error}") from error
-    if header.format != FORMAT:
+    if found.format != FORMAT:
         raise InputError(
-            f"{path} has format {header.format}, this qmptests reads {FORMAT}: "
+            f"{path} has format {found.format}, this qmptests reads {FORMAT}: "
             "use the version that wrote it"
         )
-    return header
+    return found
 
 
 def _entry(line: bytes) -> Call | Note | None:

@@ -213,6 +213,7 @@ class Migration:
             value=span.length,
             span=span,
             delay_s=self._keep_rate(span.length, self.spec.read_bandwidth, now),
+            detail=(("bytes", span.length),),
         )
 
     def _take(self, count: int) -> Span | None:

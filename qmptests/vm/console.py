@@ -1,29 +1,63 @@
-"""The guest's serial port: kept in a file, and read by the guest's own reader."""
+"""The guest's serial port: kept in files, and read by the guest's own reader."""
 
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from qmptests import guests
 
 
-class Console:
-    """Drains `sock` on the event loop into `path` and into `guest`, which makes sense of it.
+class Kept:
+    """A file that only grows, and is there once there is something to keep.
 
-    Like the transcript it never stops a migration: a failed write is kept in `problem`.
+    Unbuffered, so that a killed process loses nothing. Like the transcript it never stops a
+    migration: the first failed write is kept in `problem`, and the rest is dropped.
     """
 
-    def __init__(self, sock: socket.socket, path: Path, guest: guests.Console) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: OSError | None = None
+        self._fd = -1
+
+    def append(self, data: bytes) -> None:
+        """Write `data` behind what is there."""
+        if self.problem is None:
+            try:
+                if self._fd < 0:
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                    self._fd = os.open(self.path, flags, 0o644)
+                os.write(self._fd, data)
+            except OSError as error:
+                self.problem = error
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Console:
+    """Drains `sock` on the event loop into `log` and into `guest`, which makes sense of it.
+
+    What that is goes to `times`, one JSON object a line: `at`, when it was read in microseconds
+    since the epoch, and what the guest said.
+    """
+
+    def __init__(self, sock: socket.socket, log: Path, times: Path, guest: guests.Console) -> None:
         self.guest = guest
         self.reports = 0
         self.reboots = 0
-        self.problem: OSError | None = None
         self._sock = sock
         self._changed = asyncio.Event()
-        self._path = path
-        self._fd = -1
+        self._log = Kept(log)
+        self._times = Kept(times)
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._on_readable)
 
@@ -43,22 +77,21 @@ class Console:
         if not data:
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
             return
-        self._write(data)
-        for seen in self.guest.feed(data):
-            self.reports += isinstance(seen, guests.Reported)
-            self.reboots += isinstance(seen, guests.Rebooted)
+        at = time.time_ns() // 1000
+        self._log.append(data)
+        seen = self.guest.feed(data)
+        if seen:
+            self._times.append(b"".join(_line(at, observation) for observation in seen))
+        for observation in seen:
+            self.reports += isinstance(observation, guests.Reported)
+            self.reboots += isinstance(observation, guests.Rebooted)
         self._changed.set()
 
-    def _write(self, data: bytes) -> None:
-        """The file is there once there is something to keep: firmware alone mostly says nothing."""
-        if self.problem is None:
-            try:
-                if self._fd < 0:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                    self._fd = os.open(self._path, flags, 0o644)
-                os.write(self._fd, data)
-            except OSError as error:
-                self.problem = error
+    @property
+    def problems(self) -> dict[Path, OSError]:
+        """Files that could not be written, and why."""
+        kept = (self._log, self._times)
+        return {file.path: file.problem for file in kept if file.problem is not None}
 
     def close(self) -> None:
         """Take what is still there, and close."""
@@ -66,6 +99,14 @@ class Console:
             self._on_readable()
             asyncio.get_running_loop().remove_reader(self._sock.fileno())
             self._sock.close()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._log.close()
+        self._times.close()
+
+
+def _line(at: int, observation: guests.Observation) -> bytes:
+    said: dict[str, Any]
+    if isinstance(observation, guests.Reported):
+        said = {"reported": observation.counter, "pages": observation.pages}
+    else:
+        said = {type(observation).__name__.lower(): observation.text}
+    return msgspec.json.encode({"at": at, **said}) + b"\n"

@@ -53,6 +53,10 @@ class Files:
         return self.folder / f"{self.name}.console.log"
 
     @property
+    def guest(self) -> Path:
+        return self.folder / f"{self.name}.guest.jsonl"
+
+    @property
     def qmp(self) -> Path:
         return self.folder / f"{self.name}.qmp.jsonl"
 
@@ -136,7 +140,9 @@ class VM:
             console, console_child = socket.socketpair()
             undo.callback(console.close)
             with qmp_child, console_child, terminal.lent(bool(self.wrapper)) as standard:
-                self.console = Console(console, self.files.console, self.guest_console)
+                self.console = Console(
+                    console, self.files.console, self.files.guest, self.guest_console
+                )
                 undo.callback(self.console.close)
                 starter = self.emulation or self.host
                 self.process = await starter.spawn(
@@ -282,8 +288,7 @@ class VM:
         """Evidence that could not be written, in words."""
         if not self.spawned:
             return []
-        found = {
-            self.files.qmp: self.monitor.transcript_problem,
-            self.files.console: self.console.problem,
-        }
-        return [f"{path.name}: {e.strerror}" for path, e in found.items() if e is not None]
+        found = dict(self.console.problems)
+        if self.monitor.transcript_problem is not None:
+            found[self.files.qmp] = self.monitor.transcript_problem
+        return [f"{path.name}: {error.strerror}" for path, error in found.items()]

@@ -28,14 +28,17 @@ def qmptests(*args: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
 def test_it_says_in_a_few_lines_what_happened(tmp_path: Path) -> None:
     result = qmptests("migrate", *BUILDS, "--output", "out", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    lines = dict(line.split(None, 1) for line in result.stdout.splitlines())
+    lines = {line[:12].strip(): line[13:] for line in result.stdout.splitlines()}
     assert lines["source"].endswith("(debian:trixie), then postmigrate")
     assert lines["destination"].endswith("(debian:trixie-backports), then running")
-    assert lines["QEMU"].startswith("says    completed, total ")
+    assert lines["QEMU says"].startswith("completed, total ")
+    assert lines["precopy"].endswith(" ms from migrate to the decision to switch over")
+    assert lines["downtime"].endswith(" ms from VM stop to VM running")
     assert lines["memory"].startswith("4096 pages right, pass ")
     assert lines["result"] == "completed"
     assert lines["evidence"] == f"{tmp_path}/out (reproduce.sh repeats it)"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # and nothing else
+    assert json.loads((tmp_path / "out" / "analysis.json").read_bytes())["analyser"] == 1
 
 
 def test_without_output_each_run_has_a_new_folder(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_it_dirties_as_fast_as_it_was_told_in_its_own_time(tmp_path: Path) -> No
     counts = [(int(m[1], 16), int(m[2], 16)) for m in found if m]
     (reports, pages), (first_report, first_page) = counts[-1], counts[0]
     bytes_a_report = (pages - first_page) * 4096 / (reports - first_report)
-    assert bytes_a_report == pytest.approx((64 << 20) * 0.010, rel=0.1)
+    assert bytes_a_report == pytest.approx((64 << 20) * 0.010, rel=0.25)
 
 
 def test_a_reset_is_noticed_as_a_reboot(tmp_path: Path) -> None:

@@ -1,17 +1,15 @@
-"""Call logs read back, and as a time line with QEMU's trace log."""
+"""Call logs read back."""
 
 import errno
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.errors import InputError
-from qmptests.vfio import timeline
 from qmptests.vfio.calllog import CallLog as Writer
 from qmptests.vfio.calls import Answer
 from qmptests.vfio.calls import Call as Made
@@ -104,70 +102,8 @@ def test_what_is_no_call_log_is_one_clear_line(text: str, says: str, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-# --- the time line ------------------------------------------------------------------------------
-
-TRACE = """\
-7@0.900000:vfio_migration_set_state  (VFIO_FD201) new state STOP_COPY, recover state ERROR
-7@0.950000:migrate_set_state new state active
-7@1.500000:vfio_migration_set_device_state  (VFIO_FD201) state STOP_COPY
-7@1.900000:vfio_migration_set_state  (vf1) new state STOP_COPY, recover state ERROR
-qemu: a message
-7@5.000000:vfio_listener_skipped no device
-"""
-
-
-@pytest.fixture
-def outcome(tmp_path: Path) -> Path:
-    write(tmp_path / "source.vfio.jsonl")
-    lines = (tmp_path / "source.vfio.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "source.vfio.jsonl").write_text("".join(lines[:3]))
-    (tmp_path / "source.trace.log").write_text(TRACE)
-    return tmp_path
-
-
-def told(*args: Any) -> list[tuple[int, str, str]]:
-    return [(m.at_us, m.who, m.device) for m in timeline.read(*args).moments]
-
-
-def test_calls_and_qemus_events_stand_in_the_order_of_their_times(outcome: Path) -> None:
-    assert told(outcome) == [
-        (900_000, "qemu", "vf0"),
-        (1_000_000, "vf0", "vf0"),
-        (1_500_000, "qemu", "vf0"),
-        (1_900_000, "qemu", "vf1"),
-        (2_000_000, "vf1", "vf1"),
-        (5_000_000, "qemu", ""),
-    ]
-    whats = [moment.what for moment in timeline.read(outcome).moments]
-    assert whats[0].endswith("new state STOP_COPY, recover state ERROR")
-    assert whats[1].startswith("set-state state=stop-copy (")
-    assert whats[4].startswith("set-state state=stop-copy -> EIO (")
-
-
-def test_one_device_and_one_side_are_chosen(outcome: Path) -> None:
-    assert told(outcome, "", "vf1") == [(1_900_000, "qemu", "vf1"), (2_000_000, "vf1", "vf1")]
-    write(outcome / "destination.vfio.jsonl")
-    found = timeline.read(outcome, "destination", "vf1")
-    assert {moment.side for moment in found.moments} == {"destination"}
-    assert found.problems == ["destination.trace.log is not there: what QEMU said is missing"]
-
-
 def test_repeated_calls_and_notes_in_words() -> None:
     call = Call(5, "vf0", "data-size", answer={"stop_copy_length": 7}, times=3, until=1005)
-    assert timeline.words(call) == "data-size -> stop_copy_length=7 (3 times in 1.000 ms)"
+    assert (call.name, call.text) == ("data-size", "-> stop_copy_length=7 (3 times in 1.000 ms)")
     note = Note(5, "vf0", "rule", {"words": "reset+hold", "call": "reset"})
-    assert timeline.words(note) == "rule reset+hold reset"
-
-
-def test_what_cannot_be_shown_is_one_clear_line(outcome: Path) -> None:
-    empty = outcome / "empty"
-    empty.mkdir()
-    for folder, side, device, says in [
-        (outcome / "none", "", "", "is no outcome folder"),
-        (empty, "", "", "there were no emulated devices"),
-        (outcome, "target", "", "no call log of 'target': there are source"),
-        (outcome, "", "vf9", "there is no device 'vf9': vf0, vf1"),
-    ]:
-        with pytest.raises(InputError, match=says) as caught:
-            timeline.read(folder, side, device)
-        assert "\n" not in str(caught.value)
+    assert (note.name, note.text) == ("rule", "reset+hold reset")

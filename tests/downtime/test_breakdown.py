@@ -1,0 +1,129 @@
+"""The breakdown of real migrations: a call that was made slow is where it says that time went."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from qmptests import builds
+from qmptests.downtime import breakdown, breakdown_text, sources
+from qmptests.downtime.breakdown import Breakdown
+from qmptests.downtime.critical import READ, UNATTRIBUTED, WRITE
+from qmptests.fixtures.migrating import Migration
+from qmptests.fixtures.vfio import Vfio
+from qmptests.outcome import Outcome
+from qmptests.vfio.calls_read import CallLog
+
+Migrate = Callable[..., Migration]
+
+VERSIONS = {"10.0": "debian:trixie", "11.1": "debian:trixie-backports"}
+PLANTED_MS = 50
+SLOW = "vf1"
+#: The rule that makes a call slow, whose log has it, and whose time it must be.
+PLANTS = {
+    "arc-on-the-source": (
+        "set-state:stop-copy+{}+side=source",
+        ("source", "stop", SLOW, ""),
+    ),
+    "read": ("read+{}+in=stop-copy+side=source", ("source", "save", SLOW, READ)),
+    "write": ("write+{}+after_bytes=128K+side=destination", ("destination", "load", SLOW, WRITE)),
+    "arc-on-the-destination": (
+        "set-state:running-p2p+{}+side=destination",
+        ("destination", "start", SLOW, ""),
+    ),
+}
+
+
+def found(outcome: Outcome) -> Breakdown:
+    """The breakdown; what holds for each is checked."""
+    assert outcome.completed, outcome
+    made = breakdown.of(sources.open(outcome.folder))
+    assert made is not None
+    assert (made.path[0].begin_us, made.path[-1].end_us) == (made.begin_us, made.end_us)
+    assert all(first.end_us == second.begin_us for first, second in pairwise(made.path))
+    assert sum(share.us for share in made.shares()) == made.us
+    assert all(len(line) <= breakdown_text.WIDTH for line in breakdown_text.lines(made))
+    return made
+
+
+def devices(vfio: Vfio, slow: str = "", **keys: object) -> list[object]:
+    """Four, with so little data that no socket's buffer is too small for it."""
+    keys = {"initial": "32K", "stop_copy": "128K", "announce": "16K", "watch_writes": True} | keys
+    when = {"when": [slow.format(f"delay={PLANTED_MS}ms")]} if slow else {}
+    return [vfio.emulated("idle", **keys, **(when if f"vf{n}" == SLOW else {})) for n in range(4)]
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("multifd", [False, True], ids=["main-channel", "multifd"])
+@pytest.mark.parametrize("return_path", [False, True], ids=["one-way", "return-path"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_slow_call_of_one_device_is_where_the_time_went(
+    migration: Migrate, vfio: Vfio, version: str, return_path: bool, multifd: bool, plant: str
+) -> None:
+    build = builds.resolve(VERSIONS[version])
+    rule, owner = PLANTS[plant]
+    outcome = migration(
+        source=build,
+        destination=build,
+        devices=devices(vfio, rule),
+        capabilities={"return-path": return_path, "multifd": multifd},
+        transport="tcp",
+    ).run()
+    made = found(outcome)
+    log = CallLog(outcome.folder / f"{owner[0]}.vfio.jsonl")
+    slow = max(log.calls(rule.partition("+")[0].partition(":")[0], SLOW), key=lambda c: c.us or 0)
+    assert slow.us is not None
+    assert slow.us >= PLANTED_MS * 1000
+    within = {
+        (s.side, s.step, s.owner, s.what): min(s.end_us, slow.at + slow.us)
+        - max(s.begin_us, slow.at)
+        for s in made.path
+        if s.begin_us < slow.at + slow.us and s.end_us > slow.at
+    }
+    assert max(within, key=lambda key: within[key]) == owner
+    share = next(s for s in made.shares() if (s.side, s.step, s.owner, s.what) == owner)
+    assert share.us >= PLANTED_MS * 1000 * 0.9
+
+
+def test_writes_that_nobody_watched_are_said_to_be_unknown(migration: Migrate, vfio: Vfio) -> None:
+    build = builds.resolve(VERSIONS["11.1"])
+    wanted = migration(source=build, destination=build, devices=devices(vfio, watch_writes=False))
+    made = found(wanted.run())
+    (note,) = made.notes
+    assert note.startswith("destination: nobody watched the writes to vf0, vf1, vf2, vf3")
+    loads = [b for b in made.busy if (b.side, b.step, b.owner) == ("destination", "load", SLOW)]
+    assert [load.calls_us for load in loads] == [None]
+
+
+def test_7_2_tells_no_more_than_that_the_guest_stood_still(migration: Migrate) -> None:
+    build = builds.resolve("debian:bookworm")
+    made = found(migration(source=build, destination=build).run())
+    assert [segment.owner for segment in made.path] == [UNATTRIBUTED]
+    assert len(made.notes) == 4
+    assert "does not tell the steps of downtime" in made.notes[0]
+
+
+def test_waiting_for_migrate_continue_is_named(migration: Migrate) -> None:
+    capabilities = ["return-path", "pause-before-switchover"]
+    made = found(migration(capabilities=capabilities).run())
+    assert "migrate-continue" in [share.owner for share in made.shares()]
+
+
+def test_the_second_attempt_is_not_taken_for_the_first(migration: Migrate) -> None:
+    outcome = migration(
+        capabilities=["pause-before-switchover"], cancel_at="pre-switchover", retries=1
+    ).run()
+    made = found(outcome)
+    second = outcome.record.attempts[1]
+    assert second.started * 1e6 <= made.begin_us < made.end_us
+    assert breakdown.of(sources.open(outcome.folder, 0)) is None
+
+
+def test_without_the_destinations_logs_there_is_none(migration: Migrate, tmp_path: Path) -> None:
+    outcome = migration(vm="none").run()
+    for log in outcome.folder.glob("destination.*"):
+        log.rename(tmp_path / log.name)
+    evidence = sources.open(outcome.folder)
+    assert breakdown.of(evidence) is None
+    assert any("destination" in problem for problem in evidence.problems)
