@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from qmptests import downtime
 from qmptests.builds import Build
 from qmptests.cli.main import READER_GONE
 from qmptests.cli.timeline import timeline
@@ -83,6 +85,10 @@ def test_what_cannot_be_shown_is_one_clear_line(folder: Path, tmp_path: Path) ->
         ((empty,), "no outcome in"),
         ((broken,), "no log in .* can be read"),
         ((folder, "--side", "target"), "has no side 'target': there are source"),
+        ((folder, "--device", "vf7"), "there is no device 'vf7': there are vf0"),
+        ((folder, "--attempt", "2", "--downtime", "--side", "source"), "goes with --json only"),
+        ((folder, "--perfetto", tmp_path / "x", "--json"), "leave --json out"),
+        ((folder, "--perfetto", tmp_path / "no" / "x"), "cannot write .*: No such file"),
     ]:
         error = run(*args).exception
         with pytest.raises(InputError, match=says):
@@ -117,4 +123,51 @@ def test_a_real_migration_from_all_witnesses(
     assert {"qmp", "trace", "guest", "vf0"} <= {row[2] for row in rows}
     assert {row[1] for row in rows} == {"source", "destination"}
     (began,) = (float(at) for at, side, _, what in rows if what.startswith("migrate uri=") and side)
-    assert abs(began) < 10, "zero is when `migrate` was sent"
+    assert abs(began) < 1000, "zero is when `migrate` was sent"
+
+
+def test_the_downtime_explained_as_text_and_as_json(
+    migration: Callable[..., Migration], destination_build: Build
+) -> None:
+    outcome = migration(source=destination_build, devices=(devices.load("idle"),)).run()
+    lines = run(outcome.folder, "--downtime").stdout.splitlines()
+    assert lines[0].startswith("precopy ")
+    assert any(line.startswith("critical     source      stop") for line in lines)
+    assert max(map(len, lines)) <= 72, "it fits a mail"
+    made = json.loads(run(outcome.folder, "--downtime", "--json").stdout)
+    assert made == json.loads(msgspec.json.encode(downtime.analyse(outcome.folder)))
+    path = made["downtime"]["path"]
+    assert (path[0]["begin_us"], path[-1]["end_us"]) == (
+        made["downtime"]["begin_us"],
+        made["downtime"]["end_us"],
+    )
+
+
+def test_what_is_left_is_explained_without_an_outcome_of_ours(
+    migration: Callable[..., Migration],
+) -> None:
+    """Of another schema version: one line says so, and all logs are read."""
+    folder = migration().run().folder
+    text = (folder / "outcome.json").read_text()
+    (folder / "outcome.json").write_text(text.replace('"schema": 1', '"schema": 7'))
+    result = run(folder, "--downtime")
+    assert "has schema 7, this qmptests reads 1" in result.stderr
+    assert " ms from VM stop to VM running" in result.stdout
+
+
+def test_a_side_that_is_missing_leaves_the_other(migration: Callable[..., Migration]) -> None:
+    folder = migration().run().folder
+    for log in folder.glob("destination.*"):
+        log.unlink()
+    result = run(folder, "--downtime")
+    assert result.exit_code == 0
+    assert "there is no log of the destination: what happened there is missing" in result.stderr
+    assert result.stdout.startswith("precopy ")
+    assert "none: no log shows the guest run at the destination" in result.stdout
+
+
+def test_a_file_for_perfetto(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "one.json"
+    assert run(folder, "--perfetto", file).stdout == ""
+    names = [event["name"] for event in json.loads(file.read_text())["traceEvents"]]
+    assert "reset" in names

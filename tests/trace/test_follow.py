@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +168,12 @@ def test_a_flood_does_not_hold_up_the_loop(tmp_path: Path) -> None:
     append(path, "ram_load_loop block addr 0x1000\n" * 150_000 + f"{STATE} new state active\n")
 
     async def scene() -> float:
-        loop, longest = asyncio.get_running_loop(), 0.0
+        longest = 0.0
         wait = asyncio.create_task(follower(path).wait_for(STATE, timeout=60))
         while not wait.done():
-            start = loop.time()
+            start = time.thread_time()
             await asyncio.sleep(0)
-            longest = max(longest, loop.time() - start)
+            longest = max(longest, time.thread_time() - start)
         assert (await wait).line == 150_001
         return longest
 
