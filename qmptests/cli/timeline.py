@@ -117,11 +117,10 @@ def _perfetto(
     first = next(moments, None)
     if first is None:
         return
-    start = first.at_us if evidence.began_us is None else evidence.began_us
     made = breakdown.of(evidence, offset_us)
     try:
         with file.open("w", encoding="utf-8") as stream:
-            perfetto.write(chain([first], moments), stream, start, made)
+            perfetto.write(chain([first], moments), stream, made)
     except OSError as error:
         raise InputError(f"cannot write {file}: {error.strerror}") from error
     click.echo(f"{file}: open it in ui.perfetto.dev or chrome://tracing", err=True)

@@ -2,19 +2,24 @@
 
 Each side is a process, what belongs together a track of it; the critical path of the downtime is a
 process of its own. The format: "Trace Event Format" of the Chromium project's Trace Event Profiling
-Tool. Times are microseconds since the beginning of the attempt.
+Tool. Times are microseconds since the first of what is written: Perfetto drops what is before 0.
 """
 
 import json
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import chain, islice
 from typing import Any, TextIO
 
 from qmptests.downtime.breakdown import Breakdown
+from qmptests.downtime.critical import Segment
 from qmptests.downtime.moments import Moment, Witness
+from qmptests.downtime.sources import SOURCE
 
 CRITICAL_PATH = "downtime, critical path"
+#: From the top; the destination below.
+FIRST = (CRITICAL_PATH, SOURCE)
 MIGRATION = "migration"
 SECTIONS = "sections"
 #: What goes from one side to the other.
@@ -34,17 +39,15 @@ _TRACKS = {
 }
 
 
-def write(
-    moments: Iterable[Moment], stream: TextIO, start_us: int, breakdown: Breakdown | None = None
-) -> None:
-    """Write the moments, which come in order of time on one clock, in bounded memory.
-
-    `start_us`: what is time 0.
-    """
-    writer = _Writer(stream, start_us)
-    if breakdown is not None:
-        writer.path(breakdown)
-    for moment in moments:
+def write(moments: Iterable[Moment], stream: TextIO, breakdown: Breakdown | None = None) -> None:
+    """Write the moments, which come in order of time on one clock, in bounded memory."""
+    rest = iter(moments)
+    first = list(islice(rest, 1))
+    path = breakdown.path if breakdown is not None else []
+    begins = [moment.at_us for moment in first] + [segment.begin_us for segment in path]
+    writer = _Writer(stream, min(begins, default=0))
+    writer.path(path)
+    for moment in chain(first, rest):
         writer.moment(moment)
     writer.close()
 
@@ -64,11 +67,12 @@ class _Writer:
         self._said: dict[str, deque[dict[str, Any]]] = {}
         self._flows = 0
         self._last_us = start_us
-        stream.write('{"displayTimeUnit":"ms","traceEvents":[\n')
+        stream.write(f'{{"displayTimeUnit":"ms","otherData":{{"start_us":{start_us}}},')
+        stream.write('"traceEvents":[\n')
 
-    def path(self, breakdown: Breakdown) -> None:
+    def path(self, path: Iterable[Segment]) -> None:
         """The breakdown, a slice for each segment."""
-        for segment in breakdown.path:
+        for segment in path:
             name = " ".join(filter(None, [segment.owner or "unattributed", segment.what]))
             args = {"side": segment.side, "step": segment.step}
             self._slice(CRITICAL_PATH, "who had it", segment.begin_us, segment.us, name, args)
@@ -107,7 +111,7 @@ class _Writer:
         self._stream.write("\n]}\n")
 
     def _call(self, moment: Moment, args: Mapping[str, Any]) -> None:
-        device = moment.device or "-"
+        device = moment.device or "emulation"
         if moment.us is None:
             self._event(
                 "i", moment.side, f"{device} calls", moment.at_us, moment.name, s="t", args=args
@@ -118,9 +122,10 @@ class _Writer:
                 number += 1
                 track = f"{device} calls {number}"
             self._slice(moment.side, track, moment.at_us, moment.us, moment.name, args)
-        counted = {key: int(value) for key, value in _COUNTED.findall(moment.text)}
-        if counted:
-            self._event("C", moment.side, "", moment.at_us, f"{device} bytes", args=counted)
+        for key, value in _COUNTED.findall(moment.text):
+            # a counter each: chrome://tracing knows no series but those of a counter's first event
+            args = {"bytes": int(value)}
+            self._event("C", moment.side, "", moment.at_us, f"{device} {key}", args=args)
 
     def _state(self, side: str, track: str, at_us: int, state: str) -> None:
         before = self._states.get((side, track))
@@ -139,7 +144,7 @@ class _Writer:
     ) -> dict[str, Any]:
         """A slice that begins no earlier than the last one of its track ended."""
         end = begin_us + us
-        begin = max(begin_us, self._ends.get((side, track), begin_us))
+        begin = max(begin_us, self._ends.get((side, track), self._start_us))
         self._ends[side, track] = max(end, begin)
         dur = max(0, end - begin)
         return self._event("X", side, track, begin, name, dur=dur, args=args or {})
@@ -175,7 +180,7 @@ class _Writer:
             "name": name,
             "pid": self._process(side),
             "tid": self._track(side, track),
-            "ts": at_us - self._start_us,
+            "ts": max(0, at_us - self._start_us),
             **more,
         }
         self._put(event)
@@ -185,7 +190,9 @@ class _Writer:
         pid = self._processes.get(name)
         if pid is None:
             pid = self._processes[name] = len(self._processes) + 1
-            self._name("process_name", pid, 0, name)
+            self._meta("process_name", pid, 0, name=name)
+            place = FIRST.index(name) if name in FIRST else len(FIRST)
+            self._meta("process_sort_index", pid, 0, sort_index=place)
         return pid
 
     def _track(self, side: str, name: str) -> int:
@@ -195,11 +202,11 @@ class _Writer:
         tid = self._tracks.get((side, name))
         if tid is None:
             tid = self._tracks[side, name] = len(self._tracks) + 1
-            self._name("thread_name", self._process(side), tid, name)
+            self._meta("thread_name", self._process(side), tid, name=name)
         return tid
 
-    def _name(self, kind: str, pid: int, tid: int, name: str) -> None:
-        self._put({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": {"name": name}})
+    def _meta(self, kind: str, pid: int, tid: int, **args: str | int) -> None:
+        self._put({"ph": "M", "name": kind, "pid": pid, "tid": tid, "args": args})
 
     def _put(self, event: dict[str, Any]) -> None:
         self._stream.write(self._separator + json.dumps(event, separators=(",", ":")))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qmptests import builds
@@ -30,9 +30,9 @@ FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
 }
 
 
-def exported(moments: Iterable[Moment], made: Breakdown | None = None, start: int = 0) -> Any:
+def exported(moments: Iterable[Moment], made: Breakdown | None = None) -> Any:
     stream = io.StringIO()
-    perfetto.write(moments, stream, start, made)
+    perfetto.write(moments, stream, made)
     return json.loads(stream.getvalue())
 
 
@@ -43,18 +43,23 @@ def check(trace: Any) -> list[dict[str, Any]]:
     names = set()
     slices = defaultdict(list)
     flows = defaultdict(list)
+    series: dict[tuple[int, str], Any] = {}
     for event in events:
         for field, kind in {"name": str, "pid": int, "tid": int, **FIELDS[event["ph"]]}.items():
             assert isinstance(event[field], kind), (field, event)
+        assert event.get("ts", 0) >= 0, "Perfetto drops what was before 0"
         track = event["pid"], event["tid"]
         if event["ph"] == "M":
             names.add((event["name"], *track))
-            assert isinstance(event["args"]["name"], str)
+            [(key, value)] = event["args"].items()
+            assert isinstance(value, {"name": str, "sort_index": int}[key])
         elif event["ph"] == "X":
             assert event["dur"] >= 0
             slices[track].append((event["ts"], event["ts"] + event["dur"]))
         elif event["ph"] == "C":
             assert all(isinstance(value, int | float) for value in event["args"].values())
+            same = series.setdefault((event["pid"], event["name"]), event["args"].keys())
+            assert same == event["args"].keys(), "chrome://tracing drops a series that comes later"
         elif event["ph"] in "sf":
             flows[event["id"]].append(event)
     for pid, tid in {(event["pid"], event["tid"]) for event in events}:
@@ -74,9 +79,11 @@ def check(trace: Any) -> list[dict[str, Any]]:
 
 def of(outcome: Outcome) -> list[dict[str, Any]]:
     evidence = sources.open(outcome.folder)
-    assert evidence.began_us is not None
     made = breakdown.of(evidence)
-    return check(exported(Timeline(evidence).moments(), made, evidence.began_us))
+    moments = list(Timeline(evidence).moments())
+    trace = exported(moments, made)
+    assert trace["otherData"]["start_us"] == moments[0].at_us
+    return check(trace)
 
 
 @pytest.mark.parametrize("multifd", [False, True], ids=["main-channel", "multifd"])
@@ -95,10 +102,12 @@ def test_a_migration_of_four_devices(
     ).run()
     assert outcome.completed, outcome
     events = of(outcome)
-    tracks = {e["args"]["name"] for e in events if e["ph"] == "M"}
+    tracks = {e["args"].get("name") for e in events if e["ph"] == "M"}
     devices = {f"vf{n} {what}" for n in range(4) for what in ("state", "calls")}
     assert devices <= tracks
     assert {perfetto.CRITICAL_PATH, "source", "destination", "sections", "migration"} <= tracks
+    counters = {event["name"] for event in events if event["ph"] == "C"}
+    assert {f"vf{n} {what}_bytes" for n in range(4) for what in ("initial", "dirty")} <= counters
     arrows = Counter(event["name"] for event in events if event["ph"] == "f")
     assert arrows["savevm_send_switchover_start"] == 1
     assert arrows["migrate_send_rp_message"] in (1, 4), "an ack for all, or for each"
@@ -115,7 +124,7 @@ def test_a_migration_that_failed(migration: Callable[..., Migration], vfio: Vfio
     ).run()
     assert not outcome.completed
     events = of(outcome)
-    assert perfetto.CRITICAL_PATH not in {e["args"]["name"] for e in events if e["ph"] == "M"}
+    assert perfetto.CRITICAL_PATH not in {e["args"].get("name") for e in events if e["ph"] == "M"}
 
 
 NAMES = [
@@ -138,6 +147,10 @@ TEXTS = [
 ]
 
 
+#: Begins before it is told of.
+SECTION = "vmstate_downtime_save", "type=iterable idstr=ram instance_id=0 downtime=12"
+
+
 @given(
     st.lists(
         st.builds(
@@ -152,5 +165,10 @@ TEXTS = [
         )
     )
 )
+@example([Moment(at, "source", Witness.TRACE, SECTION[0], SECTION[1]) for at in (5, 6)])
 def test_whatever_was_observed(moments: list[Moment]) -> None:
-    check(exported(sorted(moments, key=lambda moment: moment.at_us)))
+    check(exported(moments))  # a clock may be set back
+    trace = exported(sorted(moments, key=lambda moment: moment.at_us))
+    check(trace)
+    first = min((moment.at_us for moment in moments), default=0)
+    assert trace["otherData"]["start_us"] == first
