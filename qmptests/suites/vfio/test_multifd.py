@@ -114,24 +114,29 @@ def test_each_device_has_a_thread_of_its_own(migration: "Migrate", vfio: "Vfio")
     assert threads(outcome) == 3
 
 
+async def loading(run: "Run") -> None:
+    """The destination's thread has begun."""
+    await run.destination.trace.wait_for_count("vfio_load_bufs_thread_start", 1, timeout=30)
+
+
 def test_the_destination_must_expect_it_too(migration: "Migrate", vfio: "Vfio") -> None:
-    """On at the source alone, a destination may hang for ever: docs/findings/vfio-faults.md."""
+    """On at the source alone, a destination may hang for ever: docs/findings/vfio-faults.md.
+
+    Its thread must have begun before the load fails: docs/findings/vfio-crashes.md.
+    """
+    held = WhenHeld("source", loading)
     outcome = migration(
         vm="none",
-        devices=[device(vfio, "off")],
+        devices=[device(vfio, "off", when=["read+hold+in=stop-copy"])],
         destination_devices=[device(vfio, "on")],
         capabilities=["return-path", "multifd"],
         expected=Result.FAILED_DESTINATION_EXITED,
-    ).run()
+    ).run(held)
     assert outcome.as_expected, outcome
     words = "got DEV_CONFIG_STATE in main migration channel but doing multifd transfer"
     assert words in said(outcome, "destination")
     assert outcome.record.source_ran_on
-
-
-async def loading(run: "Run") -> None:
-    """The destination's thread has begun."""
-    await run.destination.trace.wait_for_count("vfio_load_bufs_thread_start", 1, timeout=30)
+    assert held.count == 1
 
 
 @pytest.mark.parametrize("nth", [2, 3])
