@@ -39,6 +39,8 @@ MAIN_LOOP = "main loop"
 ANNOUNCE = "announce"
 CONTINUE = "migrate-continue"
 CONT = "cont"
+#: What follows the last section of the stream, and the way there.
+STREAM = "stream"
 #: Of devices under multifd: made before the first save, joined after the last load.
 THREADS = "threads"
 RAM = "ram"
@@ -120,8 +122,8 @@ def of(evidence: Evidence, role: str, offset_us: int = 0) -> Work:
     step = Step.SAVE if role == SOURCE else Step.LOAD
     work.main.extend(_section(moment, step, addresses) for moment in traced if moment.name == save)
     _threads(traced, step, work)
-    if work.lanes:
-        work.main.extend(_around_threads(work, step, marks))
+    if work.lanes or step is Step.LOAD:
+        work.main.extend(_around_sections(work, step, marks))
     for call in moments(Witness.CALLS, ("read", "write", "dma-report")):
         if call.us is not None:
             one = Activity(call.at_us, call.at_us + call.us, step, call.device, call.name)
@@ -256,8 +258,11 @@ def _threads(traced: Iterable[Moment], step: Step, work: Work) -> None:
                 work.calls.setdefault(device, []).append(one)
 
 
-def _around_threads(work: Work, step: Step, marks: dict[str, int]) -> list[Activity]:
-    """They are made once the switchover is announced, and joined when all has been loaded."""
+def _around_sections(work: Work, step: Step, marks: dict[str, int]) -> list[Activity]:
+    """Threads are made once the switchover is announced, and joined when all has been loaded.
+
+    Without threads there is nothing between the last load and its end but the stream's end.
+    """
     works = [*(a for a in work.main if a.step is step), *work.lanes.values()]
     if step is Step.SAVE:
         begin = marks.get("savevm_send_switchover_start")
@@ -267,7 +272,7 @@ def _around_threads(work: Work, step: Step, marks: dict[str, int]) -> list[Activ
         end = marks.get("dst-precopy-loadvm-completed")
     if begin is None or end is None or begin >= end:
         return []
-    return [Activity(begin, end, step, THREADS)]
+    return [Activity(begin, end, step, THREADS if work.lanes else STREAM)]
 
 
 def _shifted(work: Work, offset_us: int) -> Work:

@@ -1,17 +1,21 @@
 """The breakdown of real migrations: a call that was made slow is where it says that time went."""
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from qmptests import builds
-from qmptests.downtime import breakdown, breakdown_text, sources
+from qmptests.downtime import activities, breakdown, breakdown_text, critical, sources
 from qmptests.downtime.breakdown import Breakdown
 from qmptests.downtime.critical import READ, UNATTRIBUTED, WRITE
 from qmptests.fixtures.migrating import Migration
 from qmptests.fixtures.vfio import Vfio
+from qmptests.migration import Observer, Phase, Run
 from qmptests.outcome import Outcome
 from qmptests.vfio.calls_read import CallLog
 
@@ -33,6 +37,21 @@ PLANTS = {
         ("destination", "start", SLOW, ""),
     ),
 }
+
+
+class Cont(Observer):
+    """Has the guest go on at a destination that was started with -S."""
+
+    async def reached(self, phase: Phase, run: Run) -> None:
+        """Once all has arrived."""
+        if phase is Phase.ENDED:
+            await run.destination.monitor.expect(
+                "MIGRATION",
+                lambda data: data == {"status": "completed"},
+                what="the guest to arrive",
+                timeout=30,
+            )
+            await run.destination.execute("cont")
 
 
 def found(outcome: Outcome) -> Breakdown:
@@ -117,7 +136,54 @@ def test_the_second_attempt_is_not_taken_for_the_first(migration: Migrate) -> No
     made = found(outcome)
     second = outcome.record.attempts[1]
     assert second.started * 1e6 <= made.begin_us < made.end_us
+    assert {"ram", "vCPUs"} <= {share.owner for share in made.shares()}
     assert breakdown.of(sources.open(outcome.folder, 0)) is None
+
+
+def test_a_section_takes_as_long_as_qemu_says(migration: Migrate) -> None:
+    outcome = migration(source=builds.resolve(VERSIONS["11.1"])).run()
+    made = found(outcome)
+    (saved,) = outcome.source.trace.events("vmstate_downtime_save", type="iterable", idstr="ram")
+    last = outcome.source.trace.last("vmstate_downtime_save", type="non-iterable", idstr="ram")
+    whole = int(saved.args["downtime"]) + (int(last.args["downtime"]) if last else 0)
+    (busy,) = [b for b in made.busy if (b.side, b.step, b.owner) == ("source", "save", "ram")]
+    assert busy.us == whole
+
+
+def test_the_destinations_clock_is_set_right(migration: Migrate) -> None:
+    """As if the logs came from a host whose clock is 2 s ahead."""
+    build = builds.resolve(VERSIONS["11.1"])
+    wanted = migration(source=build, destination=build, capabilities=["return-path"])
+    outcome = wanted.run()
+    before = found(outcome)
+    log = outcome.folder / "destination.trace.log"
+    stamps = re.compile(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6})(?=Z )", re.MULTILINE)
+
+    def later(match: re.Match[str]) -> str:
+        return (datetime.fromisoformat(match[1]) + timedelta(seconds=2)).isoformat(
+            "T", "microseconds"
+        )
+
+    shifted, count = stamps.subn(later, log.read_text())
+    assert count > 10
+    log.write_text(shifted)
+    evidence = sources.open(outcome.folder)
+    after = critical.path(
+        activities.of(evidence, "source"),
+        activities.of(evidence, "destination", 2_000_000),
+        before.begin_us,
+        before.end_us,
+    )
+    loads = [s for s in before.path if s.side == "destination" and s.step == "load"]
+    assert [s for s in after if s.side == "destination" and s.step == "load"] == loads
+
+
+def test_a_destination_that_waits_for_cont_is_named(migration: Migrate) -> None:
+    wanted = migration(source=builds.resolve(VERSIONS["11.1"]))
+    plan = replace(wanted.plan, destination_args=("-S",))
+    made = found(replace(wanted, plan=plan).run(Cont()))
+    assert made.path[-1].step == "paused"
+    assert made.path[-1].owner == "cont"
 
 
 def test_without_the_destinations_logs_there_is_none(migration: Migrate, tmp_path: Path) -> None:

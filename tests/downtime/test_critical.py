@@ -100,6 +100,18 @@ def test_of_several_threads_the_last_one_counts_and_config_loads_keep_the_lock()
     ]
 
 
+def test_a_thread_is_at_work_again_once_the_lock_is_free() -> None:
+    source = work([], {"vf1": Activity(0, 10, Step.SAVE, "vf1")})
+    config = [Activity(20, 30, Step.LOAD, "vf0", CONFIG)]
+    destination = work([], {"vf1": Activity(0, 50, Step.LOAD, "vf1")}, config=config)
+    assert told(critical.path(source, destination, 0, 50)) == [
+        (0, 10, "s", "vf1", ""),
+        (10, 20, "d", "vf1", ""),
+        (20, 30, "d", "vf0", CONFIG),
+        (30, 50, "d", "vf1", ""),
+    ]
+
+
 def test_what_nobody_did_is_nobodys() -> None:
     source = work(lane(Step.STOP, (0, 10, "vCPUs")) + lane(Step.SAVE, (30, 40, "ram")))
     destination = work(lane(Step.LOAD, (45, 50, "ram")))
