@@ -6,9 +6,9 @@ the other, so these times are never summed up.
 
 import msgspec
 
-from qmptests.downtime.activities import Activity, Step, Work
 from qmptests.downtime.critical import CONFIG, READ, WRITE
 from qmptests.downtime.sources import SOURCE
+from qmptests.downtime.work import Activity, Step, Work
 
 
 class Busy(msgspec.Struct, frozen=True):

@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from qmptests.downtime.activities import Activity, Step, Work
 from qmptests.downtime.sources import DESTINATION, SOURCE
+from qmptests.downtime.work import Activity, Step, Work
 
 #: The owner of instants of which the evidence doesn't say what was done.
 UNATTRIBUTED = ""

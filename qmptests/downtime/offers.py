@@ -12,9 +12,9 @@ With multifd the time of a VFIO section is about zero: its threads' events tell 
 import fnmatch
 from collections.abc import Mapping
 
-from qmptests.downtime.activities import Step, Work
 from qmptests.downtime.critical import READ, WRITE
 from qmptests.downtime.sources import DESTINATION, SOURCE, Evidence
+from qmptests.downtime.work import Step, Work
 
 #: What is told by which events, of a VM with VFIO devices ("device") and of any ("").
 TOLD_BY = (

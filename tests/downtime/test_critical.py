@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.downtime import critical
-from qmptests.downtime.activities import Activity, Step, Work
 from qmptests.downtime.critical import CONFIG, READ, SEND, UNATTRIBUTED, WRITE, Segment
 from qmptests.downtime.sources import DESTINATION, SOURCE
+from qmptests.downtime.work import Activity, Step, Work
 
 DEVICES = ("vf0", "vf1", "vf2")
 SECTIONS = (*DEVICES, "ram")
