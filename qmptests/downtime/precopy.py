@@ -192,14 +192,17 @@ class _Teller:
         self._max_bandwidth = int(given.get(_MAX, self._max_bandwidth))
 
     def _reckoned(self, moment: Moment) -> None:
-        """QEMU has `switchover_bw` in bytes a millisecond; `bandwidth` has other units in 11.1."""
+        """QEMU has `switchover_bw` in bytes a millisecond; `bandwidth` has other units in 11.1.
+
+        It is 0 unless avail-switchover-bandwidth is set: what was measured is used then.
+        """
         transferred = _number(moment, "transferred")
         spent, fits = _number(moment, "time_spent"), _number(moment, "max_size")
         if transferred is None or spent is None or fits is None:
             return
         measured = transferred * 1000 // max(1, spent)
         switchover = _number(moment, "switchover_bw")
-        used = measured if switchover is None else switchover * 1000
+        used = switchover * 1000 if switchover else measured
         self._bandwidths.append(Bandwidth(moment.at_us, measured, used, fits))
         thinned(self._bandwidths, lambda _, second: second)
 

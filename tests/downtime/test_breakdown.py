@@ -136,7 +136,7 @@ def test_the_second_attempt_is_not_taken_for_the_first(migration: Migrate) -> No
     made = found(outcome)
     second = outcome.record.attempts[1]
     assert second.started * 1e6 <= made.begin_us < made.end_us
-    assert {"ram", "vCPUs"} <= {share.owner for share in made.shares()}
+    assert ("source", "stop", "vCPUs") in {(s.side, s.step, s.owner) for s in made.shares()}
     assert breakdown.of(sources.open(outcome.folder, 0)) is None
 
 

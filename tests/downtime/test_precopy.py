@@ -176,3 +176,13 @@ def test_without_logs_it_says_so(migration: Migrate, tmp_path: Path) -> None:
     assert precopy.lines(story) == [
         "note         the source's logs do not tell of a migration that began"
     ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_without_a_bandwidth_for_the_switchover_the_measured_one_is_used(
+    migration: Migrate, version: str
+) -> None:
+    """10.0 says 0 for it then."""
+    story = told(migration(**on(version)).run())
+    assert story.bandwidths
+    assert all(one.switchover > 0 for one in story.bandwidths)
