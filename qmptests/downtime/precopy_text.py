@@ -59,7 +59,7 @@ def reason(interval: Interval) -> str:
         case Why.BANDWIDTH:
             return "first bandwidth measurement (100 ms)"
         case Why.RAM:
-            return "RAM's first pass: devices are read after it"
+            return "RAM's first pass" + (": devices are read after it" if last.devices else "")
         case Why.PAUSED:
             return f"the user, who paused the guest; {size(last.total)} left"
         case Why.BYTES:
