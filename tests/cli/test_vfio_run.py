@@ -393,6 +393,10 @@ def test_events_are_one_line_each() -> None:
 # --- a migration by hand ------------------------------------------------------------------------
 
 
+#: What a device is in when it has sent everything.
+STOPPED = ("stop-copy", "stop")
+
+
 @pytest.mark.parametrize(
     ("rule", "status", "verdict"),
     [
@@ -416,7 +420,10 @@ def test_a_migration_by_hand_says_whether_the_data_was_right(
     for vm in (source, target):
         vm.send("quit")
     code, said = source.run.end()
-    assert (code, said[-1]) == (0, f"qmptests: vf0 ({device}): stop; 1048576 bytes sent")
+    # QEMU cleans up after the migration, or is told to quit before.
+    ends = [f"qmptests: vf0 ({device}): {state}; 1048576 bytes sent" for state in STOPPED]
+    assert code == 0
+    assert said[-1] in ends
     code, said = target.run.end()
     assert verdict in said[-1]
     assert code == status
