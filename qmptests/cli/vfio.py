@@ -16,7 +16,7 @@ from qmptests.cli.migrate import check_writable
 from qmptests.cli.vfio_ctl import ctl
 from qmptests.cli.vfio_trace import trace
 from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.vfio import client, descriptors, spec, start
+from qmptests.vfio import client, descriptors, interpose, spec, start
 from qmptests.vfio.calls_read import CallLog
 from qmptests.vfio.profile import to_spec
 from qmptests.vfio.spec import Spec
@@ -157,8 +157,7 @@ def _become(settings: dict[str, Any], told: str) -> NoReturn:
     os.lseek(file, 0, os.SEEK_SET)
     os.set_inheritable(settings["listen"], True)
     # What comes between here and there waits until the supervisor knows what to do with it.
-    taken = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, taken)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interpose.TAKEN)
     try:
         click.echo(told, err=True)
         argv = [sys.executable, "-I", "-S", start.__file__, str(file)]

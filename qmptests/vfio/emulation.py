@@ -53,7 +53,9 @@ class Emulation:
         self._socket: socket.socket | None = None
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._requests = 0
-        self._started: asyncio.Future[tuple[int, int]]
+        #: The command that is to be started, and the process once it was.
+        self._command: tuple[str, Sequence[str]] = ("", ())
+        self._started: asyncio.Future[Process]
         self._reported: asyncio.Future[None]
 
     async def spawn(
@@ -68,6 +70,7 @@ class Emulation:
         """As `LocalHost.spawn`, under a supervisor: the process is the command's."""
         loop = asyncio.get_running_loop()
         self._started, self._reported = loop.create_future(), loop.create_future()
+        self._command = name, argv
         settings = {
             "argv": list(argv),
             "devices": [spec.to_json(device) for device in self.devices],
@@ -97,7 +100,7 @@ class Emulation:
         loop.add_reader(ours.fileno(), self._on_readable)
         self.supervisor.exited.add_done_callback(self._on_supervisor_end)
         try:
-            pid, pidfd = await wait(
+            return await wait(
                 self._started,
                 what=f"the supervisor of {self.name} to start it",
                 timeout=deadline(30),
@@ -106,8 +109,6 @@ class Emulation:
         except BaseException:
             self._hang_up()
             raise
-        self.process = self.host.adopt(name, argv, pid, pidfd, self.supervisor)
-        return self.process
 
     # --- steering -------------------------------------------------------------------------------
 
@@ -182,7 +183,10 @@ class Emulation:
             return
         event = message.pop("event")
         if event == "started":
-            self._started.set_result((message["pid"], fds[0]))
+            # At once: its end may be the next message.
+            self.process = self.host.adopt(*self._command, message["pid"], fds[0], self.supervisor)
+            if not self._started.done():
+                self._started.set_result(self.process)
         elif event == "failed":
             text = f"cannot start {self.name}: {message['words']}"
             self._started.set_exception(EnvironmentFailure(text))

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from qmptests.vfio import syscalls
 
+#: By these a person or a session ends a command.
+TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
 
 class Child(NamedTuple):
     """The process that was started, and the listener of its filter."""
@@ -19,8 +22,9 @@ class Child(NamedTuple):
 def start(argv: list[str], program: bytes, reserved: dict[int, int]) -> Child:
     """Exec `argv` under the filter; `reserved` maps numbers that it sees to descriptors of ours.
 
-    It dies with us. What it inherits besides is what is inheritable. Raises OSError, with the
-    errno of the step that failed.
+    It dies with us. What it inherits besides is what is inheritable. Signals that the caller has
+    blocked, of those in `TAKEN`, reach it nevertheless. Raises OSError, with the errno of the step
+    that failed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -62,11 +66,16 @@ def _become(
         os._exit(127)
     for ours in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ours, signal.SIG_DFL)
+    for terminal in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(terminal) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(terminal, signal.SIG_DFL)
     for number, descriptor in reserved.items():
         os.dup2(descriptor, number)
     listener = syscalls.listen(program)
     socket.send_fds(channel, [b"\0\0\0\0"], [listener])
     os.close(listener)
+    # What came since the fork is the command's: a handler of ours would have swallowed it.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, TAKEN)
     try:
         os.execvp(argv[0], argv)
     except OSError as error:

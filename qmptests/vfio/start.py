@@ -80,11 +80,16 @@ def start(told: dict[str, Any]) -> Started:
     reserved = {descriptors.IOMMUFD: null}
     reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
     program = bpf.pack(bpf.program(arch.current(), writes=any(map(watches_writes, devices))))
-    child = interpose.start(told["argv"], program, reserved)
+    # Either we end by a signal, or the command gets it: none comes while both are being made.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, interpose.TAKEN)
+    try:
+        child = interpose.start(told["argv"], program, reserved)
+        pidfd = os.pidfd_open(child.pid)
+        if signals is not None:
+            signals.follow(pidfd)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     os.close(null)
-    pidfd = os.pidfd_open(child.pid)
-    if signals is not None:
-        signals.follow(pidfd)
     owner = socket.socket(fileno=told["control"]) if signals is None else None
     if owner is not None:
         words = json.dumps({"event": "started", "pid": child.pid}).encode()

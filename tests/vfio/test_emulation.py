@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,21 @@ def test_a_qemu_that_dies_is_not_the_supervisors_fault(with_vm: Run) -> None:
 def test_a_qemu_that_refuses_its_command_line_says_why(with_vm: Run) -> None:
     with pytest.raises(ProcessDied, match=r"source exited with status 1 .*Property.*wings"):
         with_vm(_nothing, "idle,device_options=wings=2")
+
+
+def test_an_end_that_is_heard_together_with_the_start_is_not_lost(
+    with_vm: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a machine so busy that the command has ended before anybody looks."""
+    hear = Emulation._on_readable
+
+    def late(self: Emulation) -> None:
+        time.sleep(0.2)
+        hear(self)
+
+    monkeypatch.setattr(Emulation, "_on_readable", late)
+    with pytest.raises(ProcessDied, match="source exited with status 0"):
+        with_vm(_nothing, wrapper=("true",))
 
 
 def test_a_wrapper_comes_between_the_supervisor_and_qemu(with_vm: Run) -> None:
