@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from qmptests.downtime.breakdown import Breakdown, Share
 from qmptests.downtime.busy import Busy
 from qmptests.downtime.critical import CONFIG, READ, SEND, UNATTRIBUTED, WRITE
+from qmptests.downtime.layout import ROOM, labelled, wrapped
 
-WIDTH = 72
 #: Shares below this part of the downtime are put together.
 SMALL = 0.02
 #: Who was busy for less, in microseconds, is only counted.
@@ -21,16 +21,12 @@ _WHAT = {READ: "read", SEND: "sent", WRITE: "written", CONFIG: "config"}
 
 def lines(breakdown: Breakdown) -> list[str]:
     """The critical path in order of time, then who was busy."""
-    out = [f"{'downtime':<12} {_ms(breakdown.us)} ms from VM stop to VM running"]
-    out += _labelled("critical", _path(breakdown))
-    out += _labelled("busy", _busy(breakdown.busy))
+    out = labelled("downtime", [f"{_ms(breakdown.us)} ms from VM stop to VM running"])
+    out += labelled("critical", _path(breakdown))
+    out += labelled("busy", _busy(breakdown.busy))
     for note in breakdown.notes:
-        out += _labelled("note", textwrap.wrap(note, WIDTH - 13))
+        out += wrapped("note", note)
     return out
-
-
-def _labelled(label: str, lines: Iterable[str]) -> list[str]:
-    return [f"{'' if number else label:<12} {line}" for number, line in enumerate(lines)]
 
 
 def _path(breakdown: Breakdown) -> Iterator[str]:
@@ -82,9 +78,9 @@ def _busy(busy: Iterable[Busy]) -> Iterator[str]:
             if one.calls_us is not None:
                 inside = f" ({_WHAT[READ if one.side == 'source' else WRITE]} {_ms(one.calls_us)})"
             words.append(f"{one.step} {_ms(one.us)}{inside}")
-        wrapped = textwrap.wrap(", ".join(words), WIDTH - _OWNER - 14)
+        told = textwrap.wrap(", ".join(words), ROOM - _OWNER - 1)
         name = _short(owner)[:_OWNER]
-        yield from (f"{'' if n else name:<{_OWNER}} {line}" for n, line in enumerate(wrapped))
+        yield from (f"{'' if n else name:<{_OWNER}} {line}" for n, line in enumerate(told))
     if brief:
         yield f"{brief} more, below {_ms(BRIEF_US)} ms in each step"
 

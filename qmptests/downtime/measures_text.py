@@ -1,11 +1,8 @@
 """The downtimes by different measures as a person reads them: at most 72 columns, for a mail."""
 
-import textwrap
-from collections.abc import Iterator
-
+from qmptests.downtime.layout import wrapped
 from qmptests.downtime.measures import Interval, Measures
 
-WIDTH = 72
 #: Differences and waiting below this are not told, in microseconds.
 SMALL_US = 1000
 
@@ -19,15 +16,15 @@ def lines(measures: Measures) -> list[str]:
     )
     told = [f"{name} {_figure(us, within)}" for name, us, within in figures if us is not None]
     verdict = {None: "", True: " (they agree)", False: " (they differ)"}[measures.agree]
-    out = [*_wrapped("measured", f"{', '.join(told) or 'not known'}{verdict}")]
+    out = wrapped("measured", f"{', '.join(told) or 'not known'}{verdict}")
     for interval in measures.differences:
         if abs(interval.us) >= SMALL_US:
-            out += _wrapped("", _difference(interval))
+            out += wrapped("", _difference(interval))
     for interval in measures.within:
         if interval.us >= SMALL_US:
-            out += _wrapped("", f"in it {_ms(interval.us)}, {interval.name}: {interval.why}")
+            out += wrapped("", f"in it {_ms(interval.us)}, {interval.name}: {interval.why}")
     for problem in measures.problems:
-        out += _wrapped("note", problem)
+        out += wrapped("note", problem)
     return out
 
 
@@ -37,11 +34,6 @@ def _difference(interval: Interval) -> str:
         return f"{_ms(interval.us)} {'more' if interval.us > 0 else 'less'}, {about}"
     verb = "leaves out" if interval.us > 0 else "adds"
     return f"QEMU {verb} {_ms(interval.us)}, {about}"
-
-
-def _wrapped(label: str, text: str) -> Iterator[str]:
-    for number, line in enumerate(textwrap.wrap(text, WIDTH - 13)):
-        yield f"{'' if number else label:<12} {line}"
 
 
 def _figure(us: int, uncertainty_us: int | None) -> str:

@@ -1,16 +1,13 @@
 """The precopy story as a person reads it: at most 72 columns and some 25 lines, to fit a mail."""
 
-import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from qmptests.downtime.layout import LABEL, ROOM, labelled, wrapped
 from qmptests.downtime.precopy_data import Ack, Device, Interval, Left, Pass, Sizes, Story, Why
 
 T = TypeVar("T")
 
-WIDTH = 72
-_LABEL = 12
-_ROOM = WIDTH - _LABEL - 1
 #: Lines that each table may take.
 _INTERVALS, _PASSES, _DEVICES, _NOTES = 5, 2, 10, 2
 #: Names that are told before the others are counted.
@@ -36,7 +33,7 @@ def lines(story: Story) -> list[str]:
         out += _labelled("passes", _passes(story))
         out += _devices(story)
     for note in story.notes[:_NOTES]:
-        out += _labelled("note", textwrap.wrap(note, _ROOM))
+        out += wrapped("note", note)
     return out
 
 
@@ -133,7 +130,7 @@ def _devices(story: Story) -> list[str]:
     """As many devices as there is room for."""
     out: list[str] = []
     for number, device in enumerate(story.devices):
-        rows = _labelled(device.name[:_LABEL], _device(story, device))
+        rows = _labelled(device.name[:LABEL], _device(story, device))
         if out and len(out) + len(rows) > _DEVICES:
             return out + _labelled("", [f"and {len(story.devices) - number} more devices"])
         out += rows
@@ -224,13 +221,11 @@ def _few(items: list[T], most: int, weight: Callable[[T], float]) -> tuple[list[
 
 
 def _labelled(label: str, texts: Iterable[str]) -> list[str]:
-    return [
-        f"{'' if number else label:<{_LABEL}} {_cut(text)}" for number, text in enumerate(texts)
-    ]
+    return labelled(label, map(_cut, texts))
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _ROOM else f"{text[: _ROOM - 1]}~"
+    return text if len(text) <= ROOM else f"{text[: ROOM - 1]}~"
 
 
 def _ms(us: float) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qmptests import builds
-from qmptests.downtime import activities, breakdown, breakdown_text, critical, sources
+from qmptests.downtime import activities, breakdown, breakdown_text, critical, layout, sources
 from qmptests.downtime.breakdown import Breakdown
 from qmptests.downtime.critical import READ, UNATTRIBUTED, WRITE
 from qmptests.fixtures.migrating import Migration
@@ -62,7 +62,7 @@ def found(outcome: Outcome) -> Breakdown:
     assert (made.path[0].begin_us, made.path[-1].end_us) == (made.begin_us, made.end_us)
     assert all(first.end_us == second.begin_us for first, second in pairwise(made.path))
     assert sum(share.us for share in made.shares()) == made.us
-    assert all(len(line) <= breakdown_text.WIDTH for line in breakdown_text.lines(made))
+    assert all(len(line) <= layout.WIDTH for line in breakdown_text.lines(made))
     return made
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests import builds
-from qmptests.downtime import measures, measures_text, sources
+from qmptests.downtime import layout, measures, measures_text, sources
 from qmptests.downtime.measures import Figure, Interval, Measures, compare
 from qmptests.fixtures.migrating import Migration
 from qmptests.migration import Observer, Phase
@@ -32,7 +32,7 @@ def of(outcome: Outcome) -> Measures:
     assert outcome.completed, outcome
     made = measures.measure(sources.open(outcome.folder))
     assert made.qemu_us == (outcome.record.attempts[-1].times.downtime_ms or 0) * 1000
-    assert all(len(line) <= measures_text.WIDTH for line in measures_text.lines(made))
+    assert all(len(line) <= layout.WIDTH for line in measures_text.lines(made))
     return made
 
 
@@ -195,7 +195,7 @@ def test_figures_that_differ_by_more_than_they_may_are_told_with_a_name(
         of_whom = ours.us - qemu if interval.name == "unexplained" else (guest.us or 0) - ours.us
         assert interval.us == of_whom
         assert abs(interval.us) > max(measures.TOLERANCE_US, measures.TOLERANCE * ours.us) - 1
-    assert all(len(line) <= measures_text.WIDTH for line in measures_text.lines(made))
+    assert all(len(line) <= layout.WIDTH for line in measures_text.lines(made))
 
 
 @given(US, st.lists(US.map(lambda us: Interval("load", us, "why")), max_size=3))
