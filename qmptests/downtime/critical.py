@@ -21,6 +21,10 @@ SEND = "send"
 WRITE = "write"
 CONFIG = "config"
 
+#: A load whose writes are known waits for the stream when it writes nothing for so long, in
+#: microseconds, and the source still saves. QEMU's own work between two writes takes some 30.
+WAITS_US = 1000
+
 _Lane: TypeAlias = list[Activity]
 
 
@@ -83,7 +87,7 @@ class _Walk:
                 if self._idle(idle_since):
                     return
             elif activity is not None:
-                since = self._ready(activity)
+                since = self._waited(self._ready(activity), activity)
                 if since < self.now:
                     self._at_work(since, activity)
                 if since > activity.begin:
@@ -95,6 +99,24 @@ class _Walk:
             return activity.begin
         saved = self._saved.get(activity.section, activity.begin)
         return max(activity.begin, min(saved, self.now))
+
+    def _waited(self, since: int, activity: Activity) -> int:
+        """The last moment since then at which a load waited for the source; `since` if none.
+
+        What ends a section may stay in the source's buffer while that reads the next device.
+        """
+        calls = self._destination.calls.get(activity.owner, [])
+        loaded = [c for c in _within(calls, activity.begin, activity.end) if c.section == WRITE]
+        if not loaded:
+            return since
+        until = self.now
+        for end, begin in [(c.end, c.begin) for c in reversed(loaded)] + [(activity.begin, 0)]:
+            if until <= since:
+                return since
+            if until - end > WAITS_US and end < self._all_saved:
+                return min(until, self._all_saved)
+            until = min(until, begin)
+        return since
 
     def _at_work(self, since: int, activity: Activity) -> None:
         calls = self._destination.calls.get(activity.owner, [])

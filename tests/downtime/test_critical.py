@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,6 +61,75 @@ def test_a_read_is_the_devices_and_what_is_between_reads_is_sending() -> None:
         (60, 61, "s", "vf0", READ),
         (61, 90, "s", "vf0", SEND),
     ]
+
+
+def test_a_load_that_writes_nothing_while_the_source_saves_waits_for_the_stream() -> None:
+    """The end of vf0's data is in the source's buffer while vf1 is read, and is sent with vf1's."""
+    reads = {"vf0": [call(0, 10, "vf0", READ)], "vf1": [call(20, 9000, "vf1", READ)]}
+    writes = {
+        "vf0": [call(15, 30, "vf0", WRITE), call(9600, 9610, "vf0", WRITE)],
+        "vf1": [call(9630, 9640, "vf1", WRITE)],
+    }
+    saves = lane(Step.SAVE, (0, 10, "vf0"), (10, 9100, "vf1"))
+    loads = lane(Step.LOAD, (12, 9620, "vf0"), (9620, 9700, "vf1"))
+    source, destination = work(saves, calls=reads), work(loads, calls=writes)
+    assert told(critical.path(source, destination, 0, 9700)) == [
+        (0, 10, "s", "vf0", READ),
+        (10, 15, "s", "vf1", SEND),
+        (15, 20, "d", "vf0", WRITE),
+        (20, 9000, "s", "vf1", READ),
+        (9000, 9100, "s", "vf1", SEND),
+        (9100, 9600, "d", "vf0", ""),
+        (9600, 9610, "d", "vf0", WRITE),
+        (9610, 9620, "d", "vf0", ""),
+        (9620, 9630, "d", "vf1", ""),
+        (9630, 9640, "d", "vf1", WRITE),
+        (9640, 9700, "d", "vf1", ""),
+    ]
+
+
+@pytest.mark.parametrize("early", [[], [call(15, 30, "vf0", WRITE)]])
+def test_so_does_one_that_has_written_nothing_yet(early: list[Activity]) -> None:
+    writes = {"vf0": [*early, call(9600, 9610, "vf0", WRITE)]}
+    saves = lane(Step.SAVE, (0, 10, "vf0"), (10, 9100, "vf1"))
+    loads = lane(Step.LOAD, (12, 9620, "vf0"), (9620, 9700, "vf1"))
+    found = told(critical.path(work(saves), work(loads, calls=writes), 0, 9700))
+    assert (30 if early else 10, 9100, "s", "vf1", "") in found
+
+
+@pytest.mark.parametrize(
+    ("saved", "writes"),
+    [
+        (6000, {}),  # nobody watched
+        (6000, {"vf0": [call(n, n + 10, "vf0", WRITE) for n in range(20, 6900, 500)]}),
+        (100, {"vf0": [call(20, 110, "vf0", WRITE), call(6800, 6810, "vf0", WRITE)]}),
+    ],
+)
+def test_one_that_is_not_known_to_wait_is_at_work(
+    saved: int, writes: dict[str, list[Activity]]
+) -> None:
+    saves = lane(Step.SAVE, (0, 10, "vf0"), (10, saved, "vf1"))
+    loads = lane(Step.LOAD, (12, 7000, "vf0"), (7000, 7100, "vf1"))
+    found = critical.path(work(saves), work(loads, calls=writes), 0, 7100)
+    then = [s for s in found if s.begin_us < 7000 and s.end_us > 110]
+    assert {(s.side, s.owner) for s in then} == {(DESTINATION, "vf0")}
+
+
+def test_what_it_waited_for_before_its_section_was_saved_does_not_count() -> None:
+    writes = [call(15, 30, "vf0", WRITE), call(4800, 4900, "vf0", WRITE)]
+    saves = lane(Step.SAVE, (0, 5000, "vf0"), (5000, 5050, "vf1"))
+    loads = lane(Step.LOAD, (12, 5500, "vf0"), (5500, 5600, "vf1"))
+    found = told(critical.path(work(saves), work(loads, calls={"vf0": writes}), 0, 5600))
+    assert found[-2:] == [(5000, 5500, "d", "vf0", ""), (5500, 5600, "d", "vf1", "")]
+
+
+def test_waiting_ends_where_the_load_began() -> None:
+    """vf1's load began when all was saved: what vf0's took before that stays with vf0."""
+    saves = lane(Step.SAVE, (0, 10, "vf0"), (10, 20, "vf1"))
+    loads = lane(Step.LOAD, (12, 3000, "vf0"), (3000, 9000, "vf1"))
+    writes = {"vf1": [call(8000, 8010, "vf1", WRITE)]}
+    found = told(critical.path(work(saves), work(loads, calls=writes), 0, 9000))
+    assert (12, 3000, "d", "vf0", "") in found
 
 
 def test_a_write_that_holds_up_the_stream_is_the_destinations() -> None:
