@@ -38,6 +38,7 @@ class Device:
         self.clear_bars: Callable[[], None] = lambda: None
         self.bound_at: float | None = None
         self.devid = 0
+        self._sized = True
         self._latency = dict(spec.latency)
         self._handlers: dict[str, _Handler] = {
             "bind": self._bind,
@@ -68,6 +69,20 @@ class Device:
     def moved(self) -> int:
         """Bytes of migration data that were read or written so far."""
         return self.migration.moved
+
+    def heard(self, call: Call) -> Call:
+        """The call, with what only those before it tell of it.
+
+        QEMU asks for `data-size` before each `precopy-info` but one: the final one, at the
+        switchover, which looks for a REINIT alone (seen with QEMU 11.1, whose words "final" are).
+        """
+        if call.name == "data-size":
+            self._sized = True
+        elif call.name == "precopy-info":
+            if not self._sized:
+                return call._replace(detail=(*call.detail, ("asked", "final")))
+            self._sized = False
+        return call
 
     def handle(self, call: Call, memory: Memory, now: float) -> Answer:
         """The answer; raises `calls.Unknown`."""

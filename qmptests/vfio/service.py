@@ -165,7 +165,8 @@ class Service:
             if emulated is None:
                 raise calls.Unknown(f"request {request:#x} for no device of ours")
             role = "data" if descriptors.is_data(fd) else "device"
-            return emulated, calls.decode(role, request, notification.arg2, memory)
+            call = calls.decode(role, request, notification.arg2, memory)
+            return emulated, emulated.device.heard(call)
         if emulated is None:
             return None
         if notification.nr == self._arch.pwrite64:

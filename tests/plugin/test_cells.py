@@ -62,6 +62,33 @@ def test_ids_can_be_selected_and_cells_by_their_coordinates(
     assert suite.cells.expressions == ["source=11*,machine=*q35*"]
 
 
+def test_each_build_of_the_selected_cells_by_itself(
+    suite: "Suite", workers: tuple[str, ...]
+) -> None:
+    suite.write(
+        """
+        import pytest
+
+        @pytest.mark.qemu_needs(version=">=11")
+        def test_newer(same_build): pass
+
+        @pytest.mark.qemu_cells("source=1*")
+        def test_it(same_build, source_build, destination_build, migration):
+            plan = migration().plan
+            assert plan.source == plan.destination == same_build
+            assert source_build == destination_build == same_build
+        """
+    )
+    suite.matrix(*workers).assert_outcomes(passed=3, skipped=1)
+    found = [(i.nodeid.partition("::")[2], i.verdict) for i in suite.results.items]
+    assert sorted(found) == [
+        ("test_it[10.0]", "passed"),
+        ("test_it[11.1]", "passed"),
+        ("test_newer[10.0]", "skipped"),
+        ("test_newer[11.1]", "passed"),
+    ]
+
+
 def test_only_the_controller_selects_and_resolves(suite: "Suite") -> None:
     """A worker that can neither resolve a build nor probe, nor find one, runs its cells."""
     suite.write(

@@ -336,6 +336,13 @@ def test_latency_is_that_of_the_state_before_that_of_the_call() -> None:
     assert vf.feature(Feature.MIGRATION, GET, bytes(8))[0].delay_s == 0.0
 
 
+def test_the_final_precopy_info_is_the_one_that_no_data_size_precedes() -> None:
+    device = Caller(Spec("vf0")).device
+    calls = ["precopy-info", "data-size", "data-size", "read", "precopy-info", "precopy-info"]
+    heard = [device.heard(Call(name)) for name in [*calls, "data-size", "precopy-info"]]
+    assert [call.detail for call in heard] == [(), (), (), (), (), (("asked", "final"),), (), ()]
+
+
 def test_each_state_can_be_asked_for_by_its_word() -> None:
     vf = caller()
     for word in ("pre-copy", "stop-copy", "stop", "resuming", "running"):
