@@ -157,7 +157,8 @@ class Emulated:
     @property
     def _expected(self) -> int:
         """Bytes that its like has to send, as far as the profile says."""
-        return self.spec.initial_bytes + self.spec.dirty_bytes + self.spec.stop_copy
+        late = self.spec.late_bytes * self.spec.late_times
+        return self.spec.initial_bytes + self.spec.dirty_bytes + late + self.spec.stop_copy
 
     def load_problem(self) -> str:
         """What is wrong with what arrived, at the cheap look that fits into downtime."""

@@ -12,6 +12,9 @@ from qmptests.vfio.spec import Spec
 
 #: Kind and generation are a page's: one that a read has begun keeps them to its end.
 PAGE = 4096
+#: Bytes that a device with a rate makes ready while nobody reads, or takes while nobody writes: it
+#: keeps its rate, whoever comes a little late.
+AHEAD = 4 << 20
 
 PRECOPY = frozenset({State.PRE_COPY, State.PRE_COPY_P2P})
 #: States that share a session, and its data descriptor.
@@ -52,13 +55,15 @@ class Migration:
         """Take one step of a path; the data descriptor that QEMU gets for it, "" for none."""
         self.advance(now)
         before, self._state = self._state, state
-        self._dirtied_until = now
+        self._dirtied_until = self._free_at = now
         if state not in SAVING:
             self.leave(state)
             return "resuming" if state is State.RESUMING else ""
         opens = before not in SAVING
         if opens:
             self._begin()
+        while before is State.PRE_COPY and self.spec.late_at_stop and self._late_times:
+            self._appear_late()
         if state is State.STOP_COPY:
             # What was not reported in time is no initial data any more, but has to be read.
             self._left[Kind.DIRTY] += self._pending
@@ -150,7 +155,7 @@ class Migration:
             self._left[kind] += size
 
     def _appear_late(self) -> None:
-        if self._late_times and self.spec.late_bytes:
+        if self._late_times:
             self._late_times -= 1
             self._read_since_late = 0
             self.reinit(self.spec.late_bytes)
@@ -241,8 +246,8 @@ class Migration:
         return Answer(value=count, delay_s=self._keep_rate(count, self.spec.write_bandwidth, now))
 
     def _keep_rate(self, size: int, bandwidth: int, now: float) -> float:
-        """Seconds until these bytes have moved, after those before them."""
+        """Seconds until these bytes have moved, after those before them, of which AHEAD may have."""
         if not bandwidth:
             return 0.0
-        self._free_at = max(self._free_at, now) + size / bandwidth
-        return self._free_at - now
+        self._free_at = max(self._free_at, now - AHEAD / bandwidth) + size / bandwidth
+        return max(0.0, self._free_at - now)

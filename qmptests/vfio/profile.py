@@ -72,6 +72,7 @@ class VfioProfile(
     late: Size = 0
     late_after: Size = 0
     late_times: int = 1
+    late_at_stop: bool = False
     reinit: bool = True
     precopy: bool = True
     p2p: bool = True
@@ -131,6 +132,7 @@ def to_spec(
         late_bytes=_bytes(profile, "late"),
         late_after=_bytes(profile, "late_after", block=1),
         late_times=profile.late_times,
+        late_at_stop=profile.late_at_stop,
         announce=-1 if profile.announce is None else _bytes(profile, "announce", block=1),
         read_bandwidth=_bytes(profile, "read_bandwidth", block=1),
         write_bandwidth=_bytes(profile, "write_bandwidth", block=1),
@@ -205,7 +207,7 @@ def _check(profile: VfioProfile) -> None:
     if not 0 <= profile.msix <= MOST_VECTORS:
         raise InputError(f"msix: {profile.msix} is not a number from 0 to {MOST_VECTORS}")
     flows = _bytes(profile, "dirty_rate", block=1) or profile.when
-    if profile.precopy and _bytes(profile, "late") and not flows:
+    if profile.precopy and _bytes(profile, "late") and not flows and not profile.late_at_stop:
         first = _bytes(profile, "initial") + _bytes(profile, "dirty")
         if _bytes(profile, "late_after", block=1) > first:
             raise InputError(

@@ -57,7 +57,8 @@ class Spec(NamedTuple):
     comes on top, bytes a second of PRE_COPY, while no more than `dirty_limit` waits; `stop_copy`:
     what can be read in STOP_COPY alone, the last 4 KiB of it the stream's end. All are multiples of
     4 KiB. `late_bytes` appear once, `late_after` bytes of data having been read in PRE_COPY: as
-    initial bytes with REINIT where QEMU has opted in, else as dirty bytes. `announce`: what
+    initial bytes with REINIT where QEMU has opted in, else as dirty bytes; with `late_at_stop` what
+    has not appeared by then does so when PRE_COPY is left. `announce`: what
     MIG_DATA_SIZE says instead of the truth (-1: the truth). `read_bandwidth`, `write_bandwidth`:
     bytes a second, 0 for as fast as can be. `watch_writes`: be told of each write even if nothing
     is done about it. `latency`: seconds that a call takes, by its name, with ":" and a state for
@@ -79,6 +80,7 @@ class Spec(NamedTuple):
     late_bytes: int = 0
     late_after: int = 0
     late_times: int = 1
+    late_at_stop: bool = False
     announce: int = -1
     read_bandwidth: int = 0
     write_bandwidth: int = 0

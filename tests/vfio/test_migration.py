@@ -8,7 +8,7 @@ import pytest
 from qmptests.vfio import abi
 from qmptests.vfio.abi import Feature, MigrationFlag
 from qmptests.vfio.calls import Answer, Call, Kind
-from qmptests.vfio.migration import Migration
+from qmptests.vfio.migration import AHEAD, Migration
 from qmptests.vfio.spec import Spec
 from tests.vfio.caller import ALL, AT, PAGE, Caller
 
@@ -106,8 +106,19 @@ class TestASave:
         vf = caller(read_bandwidth=PAGE)
         vf.set_state("pre-copy")
         assert [vf.read(PAGE).delay_s, vf.read(PAGE).delay_s] == [1.0, 2.0]
-        vf.now = 10.0
-        assert vf.read(2 * PAGE).delay_s == 2.0
+
+    def test_keeps_its_rate_for_a_reader_who_comes_a_little_late(self) -> None:
+        """What it made ready meanwhile is read at once: AHEAD bytes, and none of a state before."""
+        vf = caller(read_bandwidth=AHEAD, initial_bytes=5 * AHEAD)
+        vf.set_state("pre-copy")
+        assert vf.read(AHEAD).delay_s == 1.0
+        vf.now = 1.5
+        assert [vf.read(AHEAD // 4).delay_s for _ in range(4)] == [0.0, 0.0, 0.25, 0.5]
+        vf.now = 100.0
+        assert [vf.read(AHEAD).delay_s for _ in range(2)] == [0.0, 1.0]
+        vf.now = 200.0
+        vf.set_state("stop-copy")
+        assert vf.read(AHEAD).delay_s == 1.0
 
     def test_of_no_bytes_reads_none_and_is_no_error(self) -> None:
         vf = caller(initial_bytes=0, dirty_bytes=0)
@@ -231,6 +242,23 @@ class TestReinit:
         assert info(vf.precopy_info()) == (0, 0, 0)
         vf.set_state("stop-copy")
         assert vf.read_all() == [("STOP_COPY", 2, 2 * PAGE), ("END", 2, PAGE)]
+
+    @pytest.mark.parametrize("opted_in", [True, False])
+    @pytest.mark.parametrize("via", ["pre-copy-p2p", "stop-copy"])
+    def test_late_bytes_are_all_there_when_precopy_is_left(self, opted_in: bool, via: str) -> None:
+        vf = caller(late_bytes=2 * PAGE, late_after=3 * PAGE, late_times=3, late_at_stop=True)
+        if opted_in:
+            vf.opt_in()
+        vf.set_state("pre-copy")
+        vf.read(3 * PAGE)
+        left = vf.data_size()
+        vf.set_state(via)
+        assert vf.data_size() == left + 4 * PAGE
+        vf.set_state("stop-copy")
+        assert len(vf.read_all()) > 0
+        vf.set_state("running")
+        vf.set_state("pre-copy")
+        assert vf.data_size() == (4 + 2 + 3) * PAGE, "an aborted save's come with the next one's"
 
     def test_late_bytes_after_none_are_there_from_the_beginning(self) -> None:
         vf = caller(late_bytes=PAGE)
