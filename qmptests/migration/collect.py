@@ -94,6 +94,7 @@ def plan_record(plan: Plan, machine: str) -> PlanRecord:
         destination_args=list(plan.destination_args),
         cancel_at=plan.cancel_at,
         retries=plan.retries,
+        exit_on_error=plan.exit_on_error,
         wrapper=list(plan.wrapper),
         pause_on_failure=plan.pause_on_failure,
     )

@@ -32,6 +32,7 @@ class Plan:
     one that was cancelled or, without `cancel_at`, failed.
     `timeout_s`: for each attempt, from `migrate` to its end. `wrapper`: words before each QEMU's
     command line (a debugger), in which `{side}` becomes its name; there are no deadlines then.
+    `exit_on_error`: what `migrate-incoming` is told (QEMU 9.1); true is QEMU's default.
     `pause_on_failure`: each QEMU has a QMP socket besides, for `PauseOnFailure`.
     """
 
@@ -55,6 +56,7 @@ class Plan:
     destination_devices: tuple[DeviceProfile, ...] | None = None
     cancel_at: str = ""
     retries: int = 0
+    exit_on_error: bool = True
     cell: str = ""
     wrapper: tuple[str, ...] = ()
     pause_on_failure: bool = False

@@ -252,10 +252,13 @@ class Run:
         )
         await self._reached(Phase.CONFIGURED)
         await source.guest_ready()
+        await destination.devices_ready()
         await self._reached(Phase.READY)
         way = transport.make(self.plan.transport)
         try:
             arguments = await way.listen(destination, self.plan.channels)
+            if not self.plan.exit_on_error:
+                arguments["exit-on-error"] = False
             await self.execute(destination, "migrate-incoming", arguments)
             arguments = await way.connect(source, destination, self.plan.channels)
             await self._reached(Phase.LISTENING)

@@ -1,6 +1,5 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
-import contextlib
 import ctypes
 import os
 import select
@@ -15,6 +14,7 @@ from qmptests.vfio.device import REGION_SHIFT, Device
 from qmptests.vfio.dma import Dma
 from qmptests.vfio.eventfds import EventDescriptors
 from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.landing import FALLOC_FL_KEEP_SIZE, Landing
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.memory import ProcessMemory
 from qmptests.vfio.script import Script
@@ -24,9 +24,6 @@ from qmptests.vfio.words import state_word
 CONFIG_OFFSET = 7 << REGION_SHIFT
 #: Bytes of content that are made, or checked, at a time.
 BLOCK = 1 << 20
-#: Memory that is set aside at a time for what is to arrive.
-AHEAD = 4 << 20
-FALLOC_FL_KEEP_SIZE = 1
 FALLOC_FL_PUNCH_HOLE = 2
 
 
@@ -35,10 +32,18 @@ class Emulated:
 
     On the saving side the data descriptor is a placeholder whose reads are notified; on the
     resuming side it is a memfd that QEMU writes to, unnoticed, and that is checked afterwards.
+    `receives`: whether data will come to it.
     """
 
     def __init__(
-        self, number: int, spec: Spec, iommufd: Iommufd, poll: "select.poll", memory: int
+        self,
+        number: int,
+        spec: Spec,
+        iommufd: Iommufd,
+        poll: "select.poll",
+        memory: int,
+        *,
+        receives: bool,
     ) -> None:
         self.number = number
         self.device = Device(spec, iommufd)
@@ -61,9 +66,9 @@ class Emulated:
         self.damage = ""
         #: What was read from the last data descriptor: [kind, generation, bytes], in order.
         self.sent: list[list[int]] = []
-        #: The memfd of what arrives or has arrived.
-        self.arriving = -1
-        self._set_aside = 0
+        #: Where data is to arrive next; and where it arrives, or has arrived.
+        self._prepared = self._landing() if receives else None
+        self.arriving: Landing | None = None
         self._checker: Checker | None = None
         self._checked = 0
         #: What the check of the last arrival found; None before there was one.
@@ -78,24 +83,30 @@ class Emulated:
         """Give QEMU a data descriptor; its number there."""
         number = descriptors.data(self.number, self._turn)
         self._turn += 1
-        descriptor = os.memfd_create(f"{kind}-{self.name}", os.MFD_CLOEXEC)
-        try:
-            listener.give(identity, descriptor, number)
-        except BaseException:
-            os.close(descriptor)
-            raise
         if kind == "saving":
-            os.close(descriptor)
+            descriptor = os.memfd_create(f"{kind}-{self.name}", os.MFD_CLOEXEC)
+            try:
+                listener.give(identity, descriptor, number)
+            finally:
+                os.close(descriptor)
             self.sent = []
         else:
+            landing, self._prepared = self._prepared or self._landing(), None
             self._forget_arrival()
-            self.arriving = descriptor
+            self.arriving = landing
+            listener.give(identity, landing.fd, number)
         return number
 
+    def _landing(self) -> Landing:
+        """For all that its like has to send, as far as the profile says."""
+        spec = self.spec
+        late = spec.late_bytes * spec.late_times
+        return Landing(self.name, spec.initial_bytes + spec.dirty_bytes + late + spec.stop_copy)
+
     def _forget_arrival(self) -> None:
-        if self.arriving >= 0:
-            os.close(self.arriving)
-        self.arriving, self._set_aside, self._checker, self._checked = -1, 0, None, 0
+        if self.arriving is not None:
+            self.arriving.close()
+        self.arriving, self._checker, self._checked = None, None, 0
         self.verdict = None
 
     def rewrite(self, offset: int, data: bytes) -> None:
@@ -136,34 +147,26 @@ class Emulated:
 
     # --- arrival --------------------------------------------------------------------------------
 
-    def _set_aside_next(self) -> bool:
-        """Have the kernel allocate memory for what arrives, a piece at a time; as `prepare`."""
-        if not self._still_to_set_aside:
-            return False
-        length = min(AHEAD, self._expected - self._set_aside)
-        with contextlib.suppress(OSError):  # it only saves time
-            syscalls.fallocate(self.arriving, FALLOC_FL_KEEP_SIZE, self._set_aside, length)
-        self._set_aside += length
-        return True
+    @property
+    def _unready(self) -> Landing | None:
+        """Memory that is to be had before QEMU writes to it."""
+        landing = self._prepared
+        if landing is None and self.device.state is State.RESUMING:
+            landing = self.arriving
+        return None if landing is None or landing.ready else landing
 
     @property
-    def _still_to_set_aside(self) -> bool:
-        return (
-            self.arriving >= 0
-            and self._set_aside < self._expected
-            and self.device.state is State.RESUMING
-        )
-
-    @property
-    def _expected(self) -> int:
-        """Bytes that its like has to send, as far as the profile says."""
-        late = self.spec.late_bytes * self.spec.late_times
-        return self.spec.initial_bytes + self.spec.dirty_bytes + late + self.spec.stop_copy
+    def ready(self) -> bool:
+        """Whether all that is expected can arrive at once."""
+        return self._prepared is not None and self._prepared.ready
 
     def load_problem(self) -> str:
         """What is wrong with what arrived, at the cheap look that fits into downtime."""
-        length = os.fstat(self.arriving).st_size if self.arriving >= 0 else 0
-        return self.content.plausible(os.pread(self.arriving, 4096, max(0, length - 4096)), length)
+        if self.arriving is None:
+            return self.content.plausible(b"", 0)
+        length = self.arriving.length
+        last = os.pread(self.arriving.fd, 4096, max(0, length - 4096))
+        return self.content.plausible(last, length)
 
     def answered_state(self) -> None:
         """QEMU knows of the new state: once the device has been set going, check what arrived."""
@@ -171,16 +174,16 @@ class Emulated:
             self.dma.begin_look()
 
     def _begin_check(self) -> bool:
-        if self.arriving < 0 or self._checker is not None:
+        if self.arriving is None or self._checker is not None:
             return False
         self._checker = Checker(self.content)
         return True
 
     def was_reset(self) -> None:
         """What it was given and did not run with yet is lost, right or wrong."""
-        if self.arriving < 0 or self._checker is not None:
+        if self.arriving is None or self._checker is not None:
             return
-        length = os.fstat(self.arriving).st_size
+        length = self.arriving.length
         self._forget_arrival()
         words = "; ".join(
             ("reset before it ran, all that it was given is lost", *self.device.problems)
@@ -190,13 +193,13 @@ class Emulated:
     @property
     def loading(self) -> bool:
         """Whether it has been given data and does not run yet: QEMU is in a hurry."""
-        return self.arriving >= 0 and self.device.state is not State.RUNNING
+        return self.arriving is not None and self.device.state is not State.RUNNING
 
     def check(self) -> bool:
         """One block; as `prepare`."""
-        if self._checker is None:
+        if self._checker is None or self.arriving is None:
             return False
-        read = os.preadv(self.arriving, [self._view], self._checked)
+        read = os.preadv(self.arriving.fd, [self._view], self._checked)
         self._made = self._next = None
         if read:
             self._checker.feed(self._view[:read])
@@ -207,8 +210,8 @@ class Emulated:
 
     def _finish_check(self) -> None:
         assert self._checker is not None
-        found = self._checker.finish()
-        length = os.fstat(self.arriving).st_size
+        assert self.arriving is not None
+        found, length = self._checker.finish(), self.arriving.length
         self._forget_arrival()
         self.verdict = {
             "received_bytes": length,
@@ -219,7 +222,7 @@ class Emulated:
     @property
     def hurried(self) -> bool:
         """Whether there is work that must be done before QEMU comes for it."""
-        return self._next is not None or self._still_to_set_aside
+        return self._next is not None or self._unready is not None
 
     @property
     def checking(self) -> bool:
@@ -228,7 +231,8 @@ class Emulated:
 
     def prepare(self) -> bool:
         """One piece of what QEMU will come for next; whether there was any."""
-        return self._make_next() or self._set_aside_next()
+        unready = self._unready
+        return self._make_next() or (unready is not None and unready.prepare())
 
     # --- the end --------------------------------------------------------------------------------
 

@@ -246,7 +246,7 @@ class Migration:
         return Answer(value=count, delay_s=self._keep_rate(count, self.spec.write_bandwidth, now))
 
     def _keep_rate(self, size: int, bandwidth: int, now: float) -> float:
-        """Seconds until these bytes have moved, after those before them, of which AHEAD may have."""
+        """Seconds until these bytes have moved, after those before them; AHEAD may have already."""
         if not bandwidth:
             return 0.0
         self._free_at = max(self._free_at, now - AHEAD / bandwidth) + size / bandwidth

@@ -56,8 +56,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, started: Started) -> None:
         iommufd, poll = Iommufd(), select.poll()
+        self._receives = "-incoming" in settings.argv
         self.devices = [
-            Emulated(number, device, iommufd, poll, memory)
+            Emulated(number, device, iommufd, poll, memory, receives=self._receives)
             for number, (device, memory) in enumerate(
                 zip(settings.devices, started.memories, strict=True)
             )
@@ -116,6 +117,7 @@ class Supervisor:
         """A piece of what can be done while no call waits."""
         for emulated in self.devices:
             if emulated.prepare():
+                self._tell_ready()
                 return
         to_check = self._to_check()
         for emulated in to_check:  # first what the guest may overwrite
@@ -123,6 +125,12 @@ class Supervisor:
                 return
         for emulated in to_check[:1]:
             emulated.check()
+
+    def _tell_ready(self) -> None:
+        """Once: there is memory for all that the devices expect."""
+        if self._receives and all(emulated.ready for emulated in self.devices):
+            self._receives = False
+            self._tell("ready")
 
     def _to_check(self) -> list[Emulated]:
         """Devices whose data is to be checked, once no other one is still being loaded."""

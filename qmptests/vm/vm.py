@@ -188,6 +188,15 @@ class VM:
             alive=[self.process],
         )
 
+    async def devices_ready(self, timeout: float = 60.0) -> None:
+        """Wait (seconds) until there is memory for what emulated devices are to receive.
+
+        Their data would else wait for page faults, which real devices don't have.
+        """
+        if self.emulation is not None:
+            what = f"memory for what is to arrive at {self.name}"
+            await self.emulation.expect("ready", what=what, timeout=timeout)
+
     async def guest_counts_beyond(self, counter: int, timeout: float = 10.0) -> None:
         """Wait (seconds) until the guest's counter has gone beyond `counter`: it runs here."""
         await wait(
