@@ -332,7 +332,7 @@ class Run:
             await self._arrived(counter)
             await aftermath.devices_stopped(self)
         else:
-            await asyncio.wait({destination.process.exited}, timeout=EXIT_S)
+            await self._gave_up()
         await asyncio.gather(*(self._look_at(vm) for vm in (source, destination)))
         info = self.migration_info.get(source.name, {})
         self.attempts.append(
@@ -359,6 +359,20 @@ class Run:
                 memory_problem="; ".join(self.memory.problems[:1]) if self.memory else "",
             )
         )
+
+    async def _gave_up(self) -> None:
+        """The destination exits, or says that it failed if it was told not to exit."""
+        destination = self.destination
+        if self.plan.exit_on_error:
+            await asyncio.wait({destination.process.exited}, timeout=EXIT_S)
+            return
+        with contextlib.suppress(TestedFailure):
+            await destination.monitor.expect(
+                "MIGRATION",
+                lambda data: data.get("status") == "failed",
+                what="the destination to fail",
+                timeout=EXIT_S,
+            )
 
     async def _look_at(self, vm: VM) -> None:
         if vm.spawned and vm.process.exited.done():

@@ -102,6 +102,7 @@ class PlanRecord(msgspec.Struct, kw_only=True):
     destination_args: list[str] = []
     cancel_at: str = ""
     retries: int = 0
+    exit_on_error: bool = True
     wrapper: list[str] = []
     pause_on_failure: bool = False
 

@@ -103,6 +103,14 @@ def test_another_machine_type_at_the_destination_is_refused_in_qemus_words(
     assert outcome.source.record.runstate == "running"
 
 
+def test_a_destination_that_is_not_to_exit_is_there_after_a_failure(migration: Migrate) -> None:
+    plan = {"machine": "pc-q35-10.0", "destination_machine": "pc-q35-9.2", "exit_on_error": False}
+    outcome = migration(vm="none", **plan).run()
+    assert outcome.record.result is Result.FAILED_DESTINATION_ALIVE
+    assert outcome.record.plan.exit_on_error is False
+    assert outcome.destination.record.migration["status"] == "failed"
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [
