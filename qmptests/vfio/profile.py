@@ -34,7 +34,7 @@ from qmptests.vfio.abi import MigrationFlag
 from qmptests.vfio.pci import msix_place
 from qmptests.vfio.script import DMA
 from qmptests.vfio.spec import DEVICE_TRACKING, IOMMU_TRACKING, NO_TRACKING, Bar, Rule, Spec
-from qmptests.vfio.when import BLOCK, Size, When, keyed, size
+from qmptests.vfio.when import BLOCK, MOST_ANNOUNCED, Size, When, keyed, size
 
 #: Slots for BARs in a PCI header; a 64-bit one takes two.
 BAR_SLOTS = 6
@@ -133,7 +133,7 @@ def to_spec(
         late_after=_bytes(profile, "late_after", block=1),
         late_times=profile.late_times,
         late_at_stop=profile.late_at_stop,
-        announce=-1 if profile.announce is None else _bytes(profile, "announce", block=1),
+        announce=_announced(profile),
         read_bandwidth=_bytes(profile, "read_bandwidth", block=1),
         write_bandwidth=_bytes(profile, "write_bandwidth", block=1),
         watch_writes=profile.watch_writes,
@@ -222,6 +222,13 @@ def _check(profile: VfioProfile) -> None:
 def _bytes(profile: VfioProfile, key: str, *, block: int = BLOCK) -> int:
     with keyed(key):
         return size(getattr(profile, key), block=block)
+
+
+def _announced(profile: VfioProfile) -> int:
+    if profile.announce is None:
+        return -1
+    with keyed("announce"):
+        return size(profile.announce, block=1, most=MOST_ANNOUNCED)
 
 
 def _bars(texts: list[str]) -> tuple[Bar, ...]:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import msgspec
 
 from qmptests.errors import InputError
-from qmptests.units import parse_duration, parse_size
+from qmptests.units import format_size, parse_duration, parse_size
 from qmptests.vfio import abi, script, words
 from qmptests.vfio.spec import Rule
 
@@ -31,6 +31,8 @@ Size = str | int
 BLOCK = 4096
 #: More than this no device has: a stream is kept in memory on the destination.
 MOST_BYTES = 1 << 40
+#: More than this none can say it has (struct vfio_device_feature_mig_data_size, linux/vfio.h).
+MOST_ANNOUNCED = (1 << 64) - 1
 
 SIDES = ("", "source", "destination")
 STATES = tuple(map(words.state_word, abi.State))
@@ -159,11 +161,11 @@ def check_call(text: str) -> None:
         raise InputError(f"'{text}': only a number can follow '{name}:'")
 
 
-def size(value: Size, *, block: int = BLOCK) -> int:
+def size(value: Size, *, block: int = BLOCK, most: int = MOST_BYTES) -> int:
     """Bytes; raises InputError for what is not a size, no multiple of `block`, or too much."""
     found = parse_size(value) if isinstance(value, str) else value
-    if found < 0 or found > MOST_BYTES:
-        raise InputError(f"{value} is impossible: a size is from 0 to 1T")
+    if found < 0 or found > most:
+        raise InputError(f"{value} is impossible: a size is from 0 to {format_size(most)}")
     if found % block:
         raise InputError(f"{value} is not a multiple of {block} bytes")
     return found

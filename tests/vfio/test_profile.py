@@ -161,6 +161,7 @@ def test_rules_of_one_side_are_left_out_on_the_other() -> None:
         ({"stop_copy": "0"}, "vfio.stop_copy: 0 has no room for the stream's end: 4K"),
         ({"initial": "2T"}, "vfio.initial: 2T is impossible: a size is from 0 to 1T"),
         ({"initial": -4096}, "vfio.initial: -4096 is impossible: a size is from 0 to 1T"),
+        ({"announce": 1 << 64}, f"vfio.announce: {1 << 64} is impossible: a size is from 0 to "),
         ({"dirty": "much"}, "vfio.dirty: 'much' is not a size"),
         ({"late_times": 0}, "vfio.late_times: 0 is not a number from 1"),
         (
