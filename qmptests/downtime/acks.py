@@ -25,30 +25,37 @@ _ASKED = (_REQUESTED, "loadvm_state_switchover_ack_needed")
 _APPROVED_LEGACY = "loadvm_approve_switchover_legacy"
 _APPROVED = "loadvm_approve_switchover"
 DESTINATION_TRACED = (*_ASKED, _APPROVED_LEGACY, _APPROVED)
+_RETURN_PATH = ("loadvm_process_command", "migrate_send_rp_message")
+#: MIG_RP_MSG_SWITCHOVER_ACK on the return path (QEMU, migration/migration.h).
+RP_SWITCHOVER_ACK = 7
 
 
 def mechanism(evidence: Evidence) -> str | None:
     """Which one was in use, "" if none, None if that can't be told.
 
-    That the destination did not ask means the new one, if it would have been seen to ask: its
-    devices were ready to load, and the event was switched on.
+    Where no approval tells, the acks do: a legacy destination asks its devices, and sends its one
+    ack even if it has none to ask; a new one whose devices owe no ack sends none.
     """
     outcome = evidence.outcome
     on = None if outcome is None else outcome.plan.capabilities.get(CAPABILITY, False)
-    ready = False
+    opened = acked = False
     if DESTINATION in evidence.sides:
-        names = (*DESTINATION_TRACED, "vfio_migration_set_device_state")
+        names = (*DESTINATION_TRACED, *_RETURN_PATH)
         for moment in evidence.moments(DESTINATION, Witness.TRACE, names):
             if moment.name in (*_ASKED, _APPROVED_LEGACY):
                 return LEGACY
+            args = moment.args
             if moment.name == _APPROVED:
-                return NEW if "approver" in moment.args else LEGACY
-            ready = ready or moment.args.get("state") == "RESUMING"
+                return NEW if "approver" in args else LEGACY
+            opened = opened or args.get("com") == "OPEN_RETURN_PATH"
+            acked = acked or args.get("type") == RP_SWITCHOVER_ACK
     if on is False:
         return ""
     sides = [] if outcome is None else outcome.destinations
     enabled = {name for side in sides for name in side.trace.enabled}
-    return NEW if ready and not enabled.isdisjoint(_ASKED) else None
+    if not opened or enabled.isdisjoint(_ASKED) or not enabled.issuperset(_RETURN_PATH):
+        return None
+    return LEGACY if acked else NEW
 
 
 class Acks:

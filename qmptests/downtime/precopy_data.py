@@ -118,17 +118,23 @@ class Bandwidth(msgspec.Struct, frozen=True):
 
 
 class Reinit(msgspec.Struct, frozen=True):
-    """A device whose precopy data began anew, with so many initial bytes."""
+    """A device whose precopy data began anew, with so many initial bytes.
+
+    `new`: those that were not initial before: without REINIT they would be dirty, and need not be
+    read in precopy.
+    """
 
     at_us: int
     initial: int
+    new: int = 0
 
 
 class Device(msgspec.Struct, frozen=True):
     """One device. `first`, `last`: what it had left at its first answer and at the end.
 
     `read_bytes`: in PRE_COPY, in `reading_us` of reads; None if nobody logged that. `reinits`: the
-    last ones, `reinit_count` all.
+    last ones, `reinit_count` all. `moved_bytes`: from stop-copy to precopy by them: initial bytes
+    that were new with a REINIT, and were read in PRE_COPY.
     """
 
     name: str
@@ -138,6 +144,7 @@ class Device(msgspec.Struct, frozen=True):
     reading_us: int
     reinits: list[Reinit]
     reinit_count: int
+    moved_bytes: int = 0
 
     @property
     def rate(self) -> float | None:

@@ -10,6 +10,8 @@ T = TypeVar("T")
 
 #: Lines that each table may take.
 _INTERVALS, _PASSES, _DEVICES, _NOTES = 5, 2, 10, 2
+#: Acks of a device that are told each by itself.
+_ACKS = 3
 #: Names that are told before the others are counted.
 _NAMES = 3
 _ENDED = {
@@ -150,12 +152,15 @@ def _device(story: Story, device: Device) -> Iterator[str]:
         said.append(f"{many} at {_ms(last.at_us - story.begin_us)} ms: {size(last.initial)}")
     if said:
         yield ", ".join(said)
+    if device.reinit_count:
+        yield f"{size(device.moved_bytes)} moved from stop-copy to precopy by REINIT"
     acks = [ack for ack in story.acks if ack.device == device.name]
-    if len(acks) > 1:
+    if len(acks) > _ACKS:
         given = sum(ack.given_us is not None for ack in acks)
         yield f"{len(acks)} acks asked, {given} given; the last:"
-    if acks:
-        yield _ack(story, acks[-1])
+        acks = acks[-1:]
+    for ack in acks:
+        yield _ack(story, ack)
 
 
 def _ack(story: Story, ack: Ack) -> str:
@@ -166,7 +171,8 @@ def _ack(story: Story, ack: Ack) -> str:
         ("given", ack.given_us),
     )
     told = [f"{word} {_ms(at - story.begin_us)}" for word, at in steps if at is not None]
-    return f"ack {', '.join(told)}{'' if ack.given_us is not None else ', never given'}"
+    why = "ack" if ack.why == "setup" else f"{ack.why.upper()} ack"
+    return f"{why} {', '.join(told)}{'' if ack.given_us is not None else ', never given'}"
 
 
 def _sizes(first: Sizes, last: Sizes) -> str:

@@ -38,6 +38,7 @@ class _Known:
         self.reading_us = 0
         self.reinits: list[Reinit] = []
         self.reinit_count = 0
+        self.new_bytes = 0
 
 
 class Remaining:
@@ -98,6 +99,7 @@ class Remaining:
                 known.reading_us,
                 known.reinits,
                 known.reinit_count,
+                max(0, known.new_bytes - known.sizes.initial),
             )
             for name, known in self._known.items()
         ]
@@ -119,8 +121,11 @@ class Remaining:
 
     def _reinit(self, device: _Known, moment: Moment, initial: int) -> None:
         times = _TIMES.search(moment.text) if moment.witness is Witness.CALLS else None
-        device.reinit_count += int(times[1]) if times else 1
-        device.reinits.append(Reinit(moment.at_us, initial))
+        count = int(times[1]) if times else 1
+        new = max(0, initial - device.sizes.initial)
+        device.reinit_count += count
+        device.new_bytes += new * count
+        device.reinits.append(Reinit(moment.at_us, initial, new))
         del device.reinits[:-LIMIT]
 
     def _sum(self, name: str, args: dict[str, Any]) -> None:

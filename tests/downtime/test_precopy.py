@@ -115,7 +115,30 @@ def test_each_reinit_asks_for_another_ack(migration: Migrate, vfio: Vfio) -> Non
     (told_of,) = story.devices
     assert told_of.reinit_count == 2
     assert told_of.read_bytes == 3 << 20
-    assert "3 acks asked, 3 given" in "\n".join(precopy.lines(story))
+    assert told_of.moved_bytes == 2 << 20
+    said = "\n".join(precopy.lines(story))
+    assert "2M moved from stop-copy to precopy by REINIT" in said
+    assert said.count("REINIT ack asked") == 2
+
+
+def test_many_acks_are_counted(migration: Migrate, vfio: Vfio) -> None:
+    device = vfio.emulated("idle", initial="1M", late="1M", late_after="1M", late_times=3)
+    story = told(migration(devices=[device], capabilities=ACKS, **on("11.1")).run())
+    assert "4 acks asked, 4 given; the last:" in "\n".join(precopy.lines(story))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize(
+    ("source", "machine", "mechanism"),
+    [("10.0", "pc-q35-10.0", "legacy"), ("11.1", "pc-q35-11.0", "legacy"), ("11.1", "", "new")],
+)
+def test_the_mechanism_is_told_though_no_device_is_asked(
+    migration: Migrate, vfio: Vfio, source: str, machine: str, mechanism: str, count: int
+) -> None:
+    plan = on("11.1") | {"source": builds.resolve(VERSIONS[source]), "machine": machine}
+    devices = [vfio.emulated("no-precopy")] * count
+    outcome = migration(vm="none", devices=devices, capabilities=ACKS, **plan).run()
+    assert precopy.story(sources.open(outcome.folder)).mechanism == mechanism
 
 
 def test_what_ram_has_left_is_told_where_it_was_traced(migration: Migrate, vfio: Vfio) -> None:

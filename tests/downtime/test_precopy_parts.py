@@ -69,6 +69,17 @@ def test_each_reinit_is_counted() -> None:
     assert [reinit.at_us for reinit in device.reinits] == [2, 4]
 
 
+def test_a_reinit_moves_what_it_makes_initial_once_that_is_read() -> None:
+    remaining = Remaining(["vf0"])
+    remaining.see(call(1, "precopy-info", info(64, 0)))
+    remaining.see(call(2, "read", "length=50 -> bytes=50 (9 us)"))
+    remaining.see(call(3, "precopy-info", info(114, 0, 1)))
+    remaining.see(call(4, "read", "length=90 -> bytes=90 (9 us)"))
+    (device,) = remaining.devices()
+    assert [(reinit.initial, reinit.new) for reinit in device.reinits] == [(114, 100)]
+    assert device.moved_bytes == 100 - 24
+
+
 def test_without_a_call_log_the_trace_tells_the_sizes() -> None:
     text = (
         " (vf0) stopcopy size 90, precopy initial size 20, precopy dirty size 5, "
