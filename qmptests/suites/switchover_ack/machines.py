@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qmptests.downtime import acks
+
 if TYPE_CHECKING:
     from qmptests.builds import Build
 
@@ -22,20 +24,27 @@ def _version(name: str) -> tuple[int, ...]:
     return (int(matched[1]), int(matched[2])) if matched else ()
 
 
-def _newest(build: "Build", *, new: bool) -> str:
-    names = [machine.name for machine in build.facts.machines if _version(machine.name)]
+def _newest(*builds: "Build", new: bool) -> str:
+    common = set.intersection(*({m.name for m in build.facts.machines} for build in builds))
+    names = [name for name in common if _version(name)]
     found = [name for name in names if (_version(name) > LEGACY_UNTIL) is new]
     return max(found, key=_version, default="")
 
 
-def legacy(build: "Build") -> str:
-    """The build's newest type of those with the legacy mechanism."""
-    return _newest(build, new=False)
+def legacy(*builds: "Build") -> str:
+    """The newest type with the legacy mechanism that the builds have."""
+    return _newest(*builds, new=False)
 
 
-def new(build: "Build") -> str:
-    """The build's newest type with the new mechanism; skips where it has none."""
-    found = _newest(build, new=True)
+def new(*builds: "Build") -> str:
+    """The newest type with the new mechanism that the builds have; skips where there is none."""
+    found = _newest(*builds, new=True)
     if not found:
-        pytest.skip(f"{build.name} has no pc-q35 type after 11.0: those have the new mechanism")
+        names = " and ".join(dict.fromkeys(build.name for build in builds))
+        pytest.skip(f"no pc-q35 type after 11.0, which has the new mechanism, in {names}")
     return found
+
+
+#: By the mechanism that they are to have, and a test for each of these.
+TYPES = {acks.LEGACY: legacy, acks.NEW: new}
+of_each_kind = pytest.mark.parametrize("kind", TYPES)

@@ -10,12 +10,11 @@ from qmptests.vfio import abi
 if TYPE_CHECKING:
     from qmptests.downtime.precopy_data import Story
     from qmptests.outcome import Outcome
-    from qmptests.trace import Event
+    from qmptests.trace import Event, TraceLog
     from qmptests.vfio.calls_read import Call
 
 NEW, LEGACY = acks.NEW, acks.LEGACY
-#: MIG_RP_MSG_SWITCHOVER_ACK on the return path (QEMU, migration/migration.h).
-RP_SWITCHOVER_ACK = 7
+RP_SWITCHOVER_ACK = acks.RP_SWITCHOVER_ACK
 #: VFIO_PRECOPY_INFO_REINIT (linux/vfio.h), a flag of VFIO_MIG_GET_PRECOPY_INFO.
 REINIT = int(abi.PrecopyInfoFlag.REINIT)
 
@@ -63,6 +62,12 @@ def decisions(outcome: "Outcome") -> int:
 def reinits(outcome: "Outcome", device: str = "vf0") -> "list[Call]":
     """The answers of a device in which it said REINIT, by its own log."""
     return [call for call in sizes(outcome, device) if call.answer["flags"] & REINIT]
+
+
+def opted_in(trace: "TraceLog") -> bool:
+    """Whether QEMU told some device, when it started, that it understands REINIT (11.1)."""
+    name = "vfio_migration_init"
+    return name in trace.enabled and bool(trace.count(name, precopy_info_v2_used=1))
 
 
 def sizes(outcome: "Outcome", device: str = "vf0") -> "Iterator[Call]":

@@ -13,7 +13,7 @@ import pytest
 from qmptests.migration import Observer, Phase
 from qmptests.outcome import Result
 from qmptests.suites.vfio import asked
-from qmptests.suites.vfio.words import BLOCKERS
+from qmptests.suites.vfio.words import BLOCKERS, NO_USERFAULTFD
 from qmptests.vm import devices
 
 if TYPE_CHECKING:
@@ -107,10 +107,6 @@ def test_a_device_that_is_in_the_way_of_what_must_be_migratable(
     outcome, _ = source_alone(wanted, Result.START_FAILED)
     assert outcome.record.error.startswith("source exited with status 1")
     assert is_said(blocker, [outcome.record.error], wanted.plan.source), outcome
-
-
-#: What QEMU says of a capability where the kernel keeps userfaultfd(2) for root.
-NO_USERFAULTFD = ("Userfaultfd not available", "not supported by host kernel")
 
 
 @pytest.mark.parametrize(

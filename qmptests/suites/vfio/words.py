@@ -68,3 +68,6 @@ BLOCKERS = Words(
         ],
     }
 )
+
+#: What QEMU says of a capability where the kernel keeps userfaultfd(2) for root.
+NO_USERFAULTFD = ("Userfaultfd not available", "not supported by host kernel")

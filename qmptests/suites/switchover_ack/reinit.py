@@ -1,0 +1,71 @@
+"""REINITs between the acks and the switchover, of as many devices as one likes."""
+
+from typing import TYPE_CHECKING
+
+from qmptests.migration import Observer, Phase, settings
+from qmptests.suites.switchover_ack import observed
+from qmptests.vfio import when
+
+if TYPE_CHECKING:
+    from qmptests.migration import Run
+    from qmptests.outcome import Outcome
+
+#: With the first nothing fits into the limit; the second is QEMU's default.
+NEVER = {"downtime-limit": 0}
+USUAL = {"downtime-limit": settings.DOWNTIME_LIMIT_MS}
+TIMEOUT_S = 20.0
+
+
+class ReinitAfterAck(Observer):
+    """REINITs devices one by one when the source has all acks, and then lets it switch over.
+
+    Devices of a QEMU that has not opted in to REINIT (10.0) have as much dirty data from the
+    beginning; nothing would keep it from switching over, which does not look at stop-copy data.
+    """
+
+    def __init__(self, *devices: str, size: int = 1 << 20) -> None:
+        self.devices = devices
+        #: Bytes that appear with each.
+        self.size = size
+        self.opted_in = False
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Close the way before the migration, and open it when all have had their REINIT."""
+        emulation = run.source.emulation
+        assert emulation is not None
+        if phase is Phase.READY:
+            self.opted_in = observed.opted_in(run.source.trace.log)
+            if self.opted_in:
+                await run.execute(run.source, "migrate-set-parameters", NEVER)
+            for device in self.devices if not self.opted_in else ():
+                await emulation.request("reinit", device, value=self.size)
+        elif phase is Phase.ACTIVE and self.opted_in:
+            await run.source.trace.wait_for(
+                observed.ACKED, switchover_ack_pending_num=0, timeout=TIMEOUT_S
+            )
+            rule = when.parse(f"precopy-info+reinit={self.size}").rule()
+            for device in self.devices:
+                mark = emulation.events.mark
+                await emulation.add_rule(device, rule)
+                what = f"{device} to be asked again"
+                await emulation.expect("fired", what=what, timeout=TIMEOUT_S, since=mark)
+            await run.execute(run.source, "migrate-set-parameters", USUAL)
+
+
+def assert_reinits(outcome: "Outcome", reinit: ReinitAfterAck) -> None:
+    """Each device's was after all of the first acks and before the decision, or nobody asked."""
+    times = [call.at for name in reinit.devices for call in observed.reinits(outcome, name)]
+    if not reinit.opted_in:
+        assert times == []
+        sent = [chunk for device in outcome.source.record.devices for chunk in device.sent]
+        late = sum(chunk.bytes for chunk in sent if chunk.kind == "dirty")
+        assert late == reinit.size * len(reinit.devices)
+        return
+    assert len(times) == len(reinit.devices), "not reached: a device had no REINIT"
+    trace = outcome.source.trace
+    acked = trace.first(observed.ACKED, switchover_ack_pending_num=0)
+    decided = trace.first(observed.DECIDED)
+    assert acked
+    assert decided
+    assert (acked.time_us or 0) <= min(times), "not reached: the REINIT was before the ack"
+    assert max(times) <= (decided.time_us or 0), "not reached: the REINIT was after the decision"
