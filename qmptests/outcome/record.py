@@ -167,7 +167,10 @@ class MemoryRecord(msgspec.Struct, kw_only=True):
 
 
 class ChunkRecord(msgspec.Struct, kw_only=True):
-    """A part of a device's data: `kind` is initial, dirty, stop-copy or end."""
+    """A part of a device's data: `kind` is initial, dirty, stop-copy or end.
+
+    Of more than 100 parts those in the middle are one for each kind, with the last generation.
+    """
 
     kind: str
     generation: int
