@@ -271,7 +271,7 @@ def test_with_multifd_the_threads_begin_after_the_last_ack(
 
     Little of it, all in all: see docs/findings/vfio-multifd-deadlock.md.
     """
-    reinit = ReinitAfterAck("vf0", "vf1", size=16 << 10)
+    reinit = ReinitAfterAck("vf0", "vf1", sizes=[16 << 10] * 2)
     wanted = plan(vfio, same_build, kind, 2, announce="16K")
     outcome = migration(**wanted | {"capabilities": [*CAPABILITIES, "multifd"]}).run(reinit)
     assert outcome.completed, outcome

@@ -1,0 +1,52 @@
+"""Proof that a source waits for an ack, and for nothing else."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qmptests.suites.switchover_ack import observed, pending
+
+if TYPE_CHECKING:
+    from qmptests.migration import Run
+    from qmptests.trace import Event, TraceLog
+
+#: What a source asks for exact sizes, by version.
+EXACT = (pending.QUERY, "migrate_pending_exact")
+TIMES = 3
+
+
+async def for_an_ack(run: "Run") -> None:
+    """Wait until all that is left has fitted `TIMES` times, by its trace: it doesn't switch over.
+
+    The migration's plan has `pending.QUERY` or `migrate_pending_exact` traced.
+    """
+    log = run.source.trace.log
+    already = fitting(log)
+    try:
+        async with asyncio.timeout(pending.DEADLINE_S):
+            while fitting(log) < already + TIMES:
+                await pending.passes(run.source, 1)
+    except TimeoutError:
+        pytest.fail("not reached: what is left does not fit, so nothing is proven")
+    assert not log.count(observed.DECIDED), "it switched over without the ack"
+
+
+def fitting(log: "TraceLog") -> int:
+    """How many exact queries found no more than the threshold that was known then."""
+    name = next(name for name in EXACT if name in log.enabled)
+    threshold, count = 0, 0
+    for event in log.select([pending.THRESHOLD, name]):
+        if event.name == pending.THRESHOLD:
+            threshold = int(event.args["max_size"])
+        elif threshold and _exact(event):
+            count += _left(event) <= threshold
+    return count
+
+
+def _exact(event: "Event") -> bool:
+    return bool(event.args.get("exact", True))
+
+
+def _left(event: "Event") -> int:
+    return int(event.args["total"] if "total" in event.args else event.args["size"])
