@@ -17,11 +17,10 @@ import pytest
 
 from qmptests.migration import Observer, Phase, WhenHeld
 from qmptests.outcome import Result
-from qmptests.suites.switchover_ack import machines, observed
+from qmptests.suites.switchover_ack import machines, observed, waiting
 from qmptests.suites.switchover_ack.counted import CAPABILITIES
 from qmptests.suites.switchover_ack.reinit import NEVER, TIMEOUT_S, ReinitAfterAck
 from qmptests.suites.vfio.attempts import gives_up_soon, said
-from qmptests.vm.definition import Definition
 
 if TYPE_CHECKING:
     from qmptests.builds import Build
@@ -44,10 +43,6 @@ REFUSED = "qemu_loadvm_approve_switchover failed, err=-22"
 SMALL = {"initial": "64K", "stop_copy": "64K"}
 #: The source has sent everything, and waits for the destination's word on the return path.
 ALL_SENT = "migration_return_path_end_before"
-#: A guest that counts, and has next to nothing to send when it is stopped.
-QUIET = Definition(
-    machine="q35", memory="64M", guest={"kind": "dirtier", "length": "16K", "rate": "16K"}
-)
 
 
 def plan(build: "Build", legacy: str, devices: list[Any], **more: Any) -> dict[str, Any]:
@@ -134,7 +129,7 @@ def test_the_second_ack_after_switchover_has_both_guests_run(
     late = (1 << 20) + (4 << 10)
     rule = f"write+hold+side=destination+after_bytes={1 << 20}"
     second = vfio.emulated("idle", initial=late, when=[rule])
-    wanted = plan(same_build, "source", [first, second], vm=QUIET, transport="tcp")
+    wanted = plan(same_build, "source", [first, second], vm=waiting.QUIET, transport="tcp")
     wanted["trace"] = (ALL_SENT,)
     held = WhenHeld("destination", all_sent)
     outcome = migration(**wanted, expected=Result.BOTH_RUNNING).run(held)

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from qmptests.outcome import Outcome
 
 
+#: Bytes a second at which the guest's memory takes so long that no device's data is read.
+SLOW, FAST = 1 << 16, 128 << 20
+
+
 def gives_up_soon(wanted: "Migration") -> "Migration":
     """The same, of which it is known that it never ends."""
     return replace(wanted, plan=replace(wanted.plan, timeout_s=1.5))
@@ -68,6 +72,29 @@ class CancelWhenHeld(WhenHeld):
         self._sent = asyncio.ensure_future(run.source.execute("migrate_cancel"))
         assert run.source.emulation is not None
         await run.source.emulation.request("status")  # once that is answered, it has been sent
+
+
+class InPrecopy(Observer):
+    """Sends commands to the source of the first attempt before any of its device's data is read.
+
+    `states`: the device's after each.
+    """
+
+    def __init__(self, *commands: str) -> None:
+        self.commands = commands
+        self.states: list[str] = []
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Slow it down, send them, let it go."""
+        if phase is Phase.CONFIGURED:
+            await run.source.execute("migrate-set-parameters", {"max-bandwidth": SLOW})
+        elif phase is Phase.ACTIVE:
+            for command in () if run.attempts else self.commands:
+                await run.source.execute(command)
+                assert run.source.emulation is not None
+                status = await run.source.emulation.request("status")
+                self.states.append(status["devices"][0]["state"])
+            await run.source.execute("migrate-set-parameters", {"max-bandwidth": FAST})
 
 
 async def running(emulation: Emulation) -> None:

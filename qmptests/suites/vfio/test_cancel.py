@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qmptests.migration import Observer, Phase, WhenHeld
+from qmptests.migration import WhenHeld
 from qmptests.outcome import Result
 from qmptests.suites.vfio import asked
-from qmptests.suites.vfio.attempts import CancelWhenHeld, SecondAttempt, said
+from qmptests.suites.vfio.attempts import CancelWhenHeld, InPrecopy, SecondAttempt, said
 
 if TYPE_CHECKING:
     from qmptests.fixtures.migrating import Migration
@@ -21,9 +21,6 @@ pytestmark = [
     pytest.mark.usefixtures("cell"),
     pytest.mark.qemu_cells("machine=*q35*", select="smoke", vfio=True),
 ]
-
-#: Bytes a second at which the guest's memory takes so long that no device's data is read.
-SLOW, FAST = 1 << 16, 128 << 20
 
 
 def ended(wanted: "Migration") -> tuple[str, ...]:
@@ -89,29 +86,6 @@ def test_cancelled_when_all_is_sent_the_guest_runs_twice(
     assert outcome.as_expected, outcome
     assert outcome.record.attempts[0].status in ended(wanted)
     assert outcome.record.source_ran_on
-
-
-class InPrecopy(Observer):
-    """Sends commands to the source of the first attempt before any of its device's data is read.
-
-    `states`: the device's after each.
-    """
-
-    def __init__(self, *commands: str) -> None:
-        self.commands = commands
-        self.states: list[str] = []
-
-    async def reached(self, phase: Phase, run: "Run") -> None:
-        """Slow it down, send them, let it go."""
-        if phase is Phase.CONFIGURED:
-            await run.source.execute("migrate-set-parameters", {"max-bandwidth": SLOW})
-        elif phase is Phase.ACTIVE:
-            for command in () if run.attempts else self.commands:
-                await run.source.execute(command)
-                assert run.source.emulation is not None
-                status = await run.source.emulation.request("status")
-                self.states.append(status["devices"][0]["state"])
-            await run.source.execute("migrate-set-parameters", {"max-bandwidth": FAST})
 
 
 def test_a_device_without_precopy_can_be_stopped_and_continued(

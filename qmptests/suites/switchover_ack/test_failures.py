@@ -1,0 +1,181 @@
+"""What fails while an ack is missing, or asked for too late: the source runs on, and tries again.
+
+After each of these the guest runs at the source, its devices are RUNNING, a second migration of the
+same source succeeds, and the error of the first says why.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qmptests.migration import Observer, Phase, WhenHeld
+from qmptests.suites.switchover_ack import machines, observed, waiting
+from qmptests.suites.switchover_ack.counted import CAPABILITIES
+from qmptests.suites.switchover_ack.reinit import TIMEOUT_S
+from qmptests.suites.vfio import asked
+from qmptests.suites.vfio.attempts import SecondAttempt, said
+
+if TYPE_CHECKING:
+    from qmptests.builds import Build
+    from qmptests.fixtures.migrating import Migration
+    from qmptests.fixtures.vfio import Vfio
+    from qmptests.migration import Run
+    from qmptests.outcome import Outcome
+
+    Migrate = Callable[..., Migration]
+
+pytestmark = [
+    pytest.mark.qemu_needs(capability="switchover-ack"),
+    pytest.mark.qemu_cells("machine=*q35*", select="smoke", vfio=True),
+]
+
+SMALL = {"initial": "64K", "stop_copy": "64K"}
+HOLD = "write+hold+side=destination"
+TOO_LATE = "Switchover ACK was requested by {} devices during switchover"
+FINAL = "precopy-info:final+{}"
+YANK = {"instances": [{"type": "migration"}]}
+
+
+def plan(machine: str, *devices: Any, **more: Any) -> dict[str, Any]:
+    """A migration that is tried again, by TCP: a source whose destination is held goes on."""
+    wanted: dict[str, Any] = {"machine": machine, "devices": list(devices), "retries": 1}
+    wanted["vm"] = waiting.QUIET
+    wanted |= {"capabilities": CAPABILITIES, "transport": "tcp", "timeout_s": TIMEOUT_S}
+    return wanted | more
+
+
+def assert_second(outcome: "Outcome", second: SecondAttempt, status: str = "failed") -> str:
+    """That the first attempt ended so and the second arrived; returns the first one's error."""
+    assert second.count == 1, "not reached: the first attempt did not fail"
+    assert outcome.completed, outcome
+    first, last = outcome.record.attempts
+    assert (first.status, last.status) == (status, "completed")
+    for device in outcome.destination.record.devices:
+        assert device.arrival
+        assert device.arrival.problem == ""
+    return first.error
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_an_ack_that_is_asked_for_during_switchover(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", count: int
+) -> None:
+    """The device is asked for the last time when the VM stops; no ack can come any more."""
+    device = vfio.emulated("idle", **SMALL, when=[FINAL.format("reinit=1M")])
+    second = SecondAttempt()
+    wanted = plan(machines.new(same_build), *[device] * count)
+    outcome = migration(**wanted).run(second)
+    assert assert_second(outcome, second) == TOO_LATE.format(count)
+    assert len(observed.reinits(outcome)) == 1
+    walked = asked.states(outcome)
+    assert walked[2:6] == ["pre-copy", "pre-copy-p2p", "stop-copy", "running"]
+
+
+def test_a_device_that_cannot_be_asked_during_switchover(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """Whether it has a REINIT is not known then: QEMU takes it to have one."""
+    device = vfio.emulated("idle", **SMALL, when=[FINAL.format("errno=EIO")])
+    second = SecondAttempt()
+    outcome = migration(**plan(machines.new(same_build), device)).run(second)
+    assert assert_second(outcome, second) == TOO_LATE.format(1)
+    assert "vf0: Final precopy reinit check failed (err: -5)" in said(outcome, "source")
+
+
+class Continues(Observer):
+    """Sends `migrate-continue` in pre-switchover; `statuses`: what was said just before."""
+
+    def __init__(self) -> None:
+        self.statuses: list[str] = []
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Each time it gets there."""
+        if phase is Phase.PRE_SWITCHOVER:
+            info = await run.source.execute("query-migrate")
+            self.statuses.append(info["status"])
+
+
+def test_with_a_pause_before_switchover_it_fails_after_the_pause(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """The management is told that all is well, does its part, and then hears that it is not."""
+    device = vfio.emulated("idle", **SMALL, when=[FINAL.format("reinit=1M")])
+    second, pauses = SecondAttempt(), Continues()
+    capabilities = [*CAPABILITIES, "pause-before-switchover"]
+    wanted = plan(machines.new(same_build), device, capabilities=capabilities)
+    outcome = migration(**wanted).run(second, pauses)
+    assert assert_second(outcome, second) == TOO_LATE.format(1)
+    assert pauses.statuses == ["pre-switchover"] * 2
+
+
+class WhileWaiting(WhenHeld):
+    """Does something to a source that is proven to wait for an ack, which the destination holds."""
+
+    def __init__(self, do: "Callable[[Run], Any]") -> None:
+        super().__init__("destination", self._act)
+        self.do = do
+
+    async def _act(self, run: "Run") -> None:
+        await waiting.for_an_ack(run)
+        await self.do(run)
+
+
+def traced(build: "Build") -> tuple[str, ...]:
+    """What tells how much the source takes to be left, by version."""
+    return tuple(name for name in waiting.EXACT if name in build.facts.trace_events)[:1]
+
+
+async def cancel(run: "Run") -> None:
+    """`migrate_cancel`."""
+    await run.source.execute("migrate_cancel")
+
+
+async def yank(run: "Run") -> None:
+    """Break the connection, and the return path with it."""
+    await run.source.execute("yank", YANK)
+
+
+@machines.of_each_kind
+@pytest.mark.parametrize("do", [cancel, yank], ids=["cancelled", "connection-lost"])
+def test_while_it_waits_for_the_ack(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", kind: str, do: "Callable[[Run], Any]"
+) -> None:
+    device = vfio.emulated("idle", **SMALL, when=[HOLD])
+    waits, second = WhileWaiting(do), SecondAttempt()
+    machine = machines.TYPES[kind](same_build)
+    outcome = migration(**plan(machine, device, trace=traced(same_build))).run(waits, second)
+    assert waits.count == 1, "not reached: the destination was not held"
+    error = assert_second(outcome, second, "cancelled" if do is cancel else "failed")
+    assert error
+    assert observed.decisions(outcome) >= 1
+
+
+class Killed(Observer):
+    """Kills the destination of the first attempt when the source is proven to wait for its ack."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Once it is held."""
+        if phase is not Phase.ACTIVE or run.attempts:
+            return
+        assert run.destination.emulation is not None
+        await run.destination.emulation.expect("held", what="the destination", timeout=TIMEOUT_S)
+        await waiting.for_an_ack(run)
+        self.count += 1
+        await run.destination.kill()
+
+
+@machines.of_each_kind
+def test_a_destination_that_is_killed_while_it_holds_the_ack_back(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", kind: str
+) -> None:
+    device = vfio.emulated("idle", **SMALL, when=[HOLD])
+    killed, second = Killed(), SecondAttempt()
+    machine = machines.TYPES[kind](same_build)
+    outcome = migration(**plan(machine, device, trace=traced(same_build))).run(killed, second)
+    assert killed.count == 1
+    error = assert_second(outcome, second)
+    assert any(word in error for word in ("Connection reset", "Broken pipe", "Channel error"))
