@@ -273,8 +273,8 @@ def chunks(found: Iterable[Sequence[int]]) -> list[dict[str, Any]]:
         half = MOST_CHUNKS // 2
         middle: dict[int, list[int]] = {}
         for kind, generation, size in rows[half:-half]:
-            size += middle.pop(kind, (0, 0, 0))[2]
-            middle[kind] = [kind, generation, size]
+            so_far = middle.pop(kind, (0, 0, 0))[2]
+            middle[kind] = [kind, generation, so_far + size]
         rows[half:-half] = middle.values()
     return [
         {"kind": Kind(kind).name.lower().replace("_", "-"), "generation": generation, "bytes": size}
