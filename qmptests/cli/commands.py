@@ -6,6 +6,7 @@ import click
 
 #: Subcommand -> the module and the attribute that holds it.
 _COMMANDS = {
+    "bench": ("qmptests.cli.bench", "bench"),
     "bisect-run": ("qmptests.cli.bisect", "bisect_run"),
     "builds": ("qmptests.cli.builds", "builds"),
     "doctor": ("qmptests.cli.doctor", "doctor"),

@@ -67,9 +67,20 @@ def test_an_ack_that_is_asked_for_during_switchover(
     wanted = plan(machines.new(same_build), *[device] * count)
     outcome = migration(**wanted).run(second)
     assert assert_second(outcome, second) == TOO_LATE.format(count)
-    assert len(observed.reinits(outcome)) == 1
+    decided = outcome.source.trace.first(observed.DECIDED)
+    assert decided
+    for number in range(count):
+        assert_at_the_final_check(outcome, f"vf{number}", decided.time_us or 0)
     walked = asked.states(outcome)
     assert walked[2:6] == ["pre-copy", "pre-copy-p2p", "stop-copy", "running"]
+
+
+def assert_at_the_final_check(outcome: "Outcome", device: str, decided: int) -> None:
+    """That its one REINIT was between the decision and the device's leaving precopy."""
+    (reinit,) = observed.reinits(outcome, device)
+    log = asked.calls(outcome).calls("set-state", device)
+    left = next(call.at for call in log if call.with_["state"] == "pre-copy-p2p")
+    assert decided <= reinit.at <= left, "not reached: it was not at the final check"
 
 
 def test_a_device_that_cannot_be_asked_during_switchover(

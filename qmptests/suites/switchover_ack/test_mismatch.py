@@ -1,13 +1,14 @@
-"""Two sides with different mechanisms of acks, which a machine type never has, and a property may.
+"""The two sides have different mechanisms of acks: what comes of it, by how many devices owe one.
 
-| source | destination | devices that owe an ack | the migration |
-|---|---|---|---|
-| either | either | one, without REINIT | completes |
-| new | legacy | none | never ends: an ack for all came, and none was owed |
-| new | legacy | one, with REINIT | fails: the destination has approved all it counted |
-| new | legacy | two | never ends: one ack came, and two are owed |
-| legacy | new | none | never ends: no ack comes |
-| legacy | new | two | fails by the second ack, after switchover: both guests run |
+| devices with precopy | new source, legacy destination | legacy source, new destination |
+|---|---|---|
+| none | an ack that nobody asked for underflows: never | no ack: never |
+| one | completes; after a REINIT the load fails | completes |
+| two | one ack for both: never | the second underflows: never, or both guests run |
+
+"Never": the source waits for an ack until someone cancels. Both guests run where the first ack has
+let the source go by the time that the second comes. A machine type pins the mechanism of both
+sides: it takes a property on one of them to come to that.
 """
 
 from collections.abc import Callable
@@ -17,10 +18,12 @@ import pytest
 
 from qmptests.migration import Observer, Phase, WhenHeld
 from qmptests.outcome import Result
-from qmptests.suites.switchover_ack import machines, observed, waiting
+from qmptests.suites.switchover_ack import machines, observed, pending, waiting
 from qmptests.suites.switchover_ack.counted import CAPABILITIES
-from qmptests.suites.switchover_ack.reinit import NEVER, TIMEOUT_S, ReinitAfterAck
-from qmptests.suites.vfio.attempts import gives_up_soon, said
+from qmptests.suites.switchover_ack.reinit import NEVER, USUAL, ReinitAfterAck
+from qmptests.suites.vfio.attempts import said
+from qmptests.trace import match_sequence
+from qmptests.vm import Definition
 
 if TYPE_CHECKING:
     from qmptests.builds import Build
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from qmptests.fixtures.vfio import Vfio
     from qmptests.migration import Run
     from qmptests.outcome import Outcome
+    from qmptests.vm.devices import DeviceProfile
 
     Migrate = Callable[..., Migration]
 
@@ -36,130 +40,195 @@ pytestmark = [
     pytest.mark.qemu_cells("machine=*q35*", select="smoke", vfio=True),
 ]
 
-PROPERTY = ("-global", f"{machines.LEGACY}=on")
-SIDES = ("source", "destination")
 UNDERFLOW = "Switchover ack pending num underflowed"
-REFUSED = "qemu_loadvm_approve_switchover failed, err=-22"
-SMALL = {"initial": "64K", "stop_copy": "64K"}
-#: The source has sent everything, and waits for the destination's word on the return path.
+TOO_MANY = "qemu_loadvm_approve_switchover failed, err=-22 (Invalid argument)"
+#: What a counter of 32 bits has after one ack too many.
+WRAPPED = (1 << 32) - 1
+#: The source has sent all, and waits for the destination to end the return path.
 ALL_SENT = "migration_return_path_end_before"
+#: A guest that counts and writes little: while its destination is held, all fits into a socket.
+QUIET = Definition(memory="64M", guest={"kind": "dirtier", "length": "16K", "rate": "16K"})
+HOLD = "write+hold+side=destination"
+SIDES = pytest.mark.parametrize("legacy", ["source", "destination"])
 
 
-def plan(build: "Build", legacy: str, devices: list[Any], **more: Any) -> dict[str, Any]:
-    """With the legacy mechanism on one side alone."""
+def plan(build: "Build", legacy: str, *devices: "DeviceProfile", **more: Any) -> dict[str, Any]:
+    """A migration of firmware with a new machine type, which one side takes the legacy way."""
     wanted: dict[str, Any] = {"vm": "none", "machine": machines.new(build), "devices": devices}
-    wanted |= {f"{legacy}_args": PROPERTY, "capabilities": CAPABILITIES}
-    return wanted | {"timeout_s": TIMEOUT_S} | more
+    wanted |= {f"{legacy}_args": ("-global", f"{machines.LEGACY}=on")}
+    return wanted | {"capabilities": CAPABILITIES, "timeout_s": 20.0} | more
 
 
-def counters(outcome: "Outcome") -> list[int]:
+def precopy(vfio: "Vfio", **more: Any) -> "DeviceProfile":
+    """A device that owes an ack."""
+    return vfio.emulated("idle", initial="64K", stop_copy="64K", **more)
+
+
+def no_precopy(vfio: "Vfio") -> "DeviceProfile":
+    """One that owes none."""
+    return vfio.emulated("no-precopy", stop_copy="64K")
+
+
+def there(legacy: str) -> str:
+    """The mechanism of the destination, which is the one that can be observed."""
+    return observed.LEGACY if legacy == "destination" else observed.NEW
+
+
+def counted(outcome: "Outcome") -> list[int]:
     """How many acks the source took to be missing after each that it got."""
-    acked = outcome.source.trace.events(observed.ACKED)
-    return [int(event.args["switchover_ack_pending_num"]) for event in acked]
+    events = outcome.source.trace.events(observed.ACKED)
+    return [int(event.args["switchover_ack_pending_num"]) for event in events]
 
 
-@pytest.mark.parametrize("legacy", SIDES)
-def test_one_device_that_asks_once_is_acked_once_either_way(
-    migration: "Migrate", vfio: "Vfio", same_build: "Build", legacy: str
-) -> None:
-    devices = [vfio.emulated("idle", **SMALL)]
-    outcome = migration(**plan(same_build, legacy, devices)).run()
-    assert outcome.completed, outcome
-    assert (observed.on_the_wire(outcome), counters(outcome)) == (1, [0])
+class Never(Observer):
+    """Waits for the acks that come, proves that the source waits for another, and cancels it.
+
+    `missing`: what it counts after the last that comes, None if none does. `shut`: until that
+    nothing fits. `info`: what QEMU says of it while it waits.
+    """
+
+    def __init__(self, missing: int | None = None, *, shut: bool = False) -> None:
+        self.missing = missing
+        self.shut = shut
+        self.info: dict[str, Any] = {}
+
+    async def reached(self, phase: Phase, run: "Run") -> None:
+        """Shut it before the migration; look and cancel in precopy."""
+        source = run.source
+        if phase is Phase.READY and self.shut:
+            await run.execute(source, "migrate-set-parameters", NEVER)
+        elif phase is Phase.ACTIVE:
+            if self.missing is not None:
+                await source.trace.wait_for(
+                    observed.ACKED,
+                    switchover_ack_pending_num=self.missing,
+                    timeout=pending.DEADLINE_S,
+                    what="the last ack that comes",
+                )
+            if self.shut:
+                await run.execute(source, "migrate-set-parameters", USUAL)
+            await waiting.for_an_ack(run)
+            self.info = await source.execute("query-migrate")
+            await source.execute("migrate_cancel")
 
 
-@pytest.mark.parametrize("legacy", SIDES)
-@pytest.mark.parametrize("count", [0, 1], ids=["none", "no-precopy"])
-def test_where_no_ack_is_owed_none_can_be_right(
-    migration: "Migrate", vfio: "Vfio", same_build: "Build", legacy: str, count: int
-) -> None:
-    """A legacy source waits for one all the same. A legacy destination sends one all the same."""
-    devices = [vfio.emulated("no-precopy", stop_copy="64K")] * count
-    wanted = migration(**plan(same_build, legacy, devices, expected=Result.TIMED_OUT))
-    outcome = gives_up_soon(wanted).run()
+def assert_never(migration: "Migrate", wanted: dict[str, Any], never: Never) -> "Outcome":
+    """That it waits for ever, that QEMU calls that active, and that a cancelled source runs on."""
+    outcome = migration(**wanted, trace=(pending.QUERY,), expected=Result.CANCELLED).run(never)
     assert outcome.as_expected, outcome
+    assert never.info["status"] == "active"
     assert outcome.record.source_ran_on
-    errors = [event.args["error"] for event in outcome.source.trace.events("migrate_error")]
-    if legacy == "source":
-        assert (observed.on_the_wire(outcome), counters(outcome)) == (0, [])
-    else:
-        assert (observed.on_the_wire(outcome), counters(outcome)) == (1, [(1 << 32) - 1])
-        assert UNDERFLOW in errors
+    return outcome
 
 
-def test_a_legacy_destination_refuses_to_approve_again(
-    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+@SIDES
+@pytest.mark.parametrize("others", [0, 1], ids=["alone", "and-one-without"])
+def test_one_device_that_asks_once_is_acked_once_either_way(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", legacy: str, others: int
 ) -> None:
-    """So a REINIT of a new source, which asks for another ack, ends the migration."""
-    devices = [vfio.emulated("idle", **SMALL)]
-    wanted = plan(same_build, "destination", devices, expected=Result.FAILED_DESTINATION_EXITED)
+    """One ack is sent and one expected, whoever counts; one without precopy changes nothing."""
+    devices = [precopy(vfio), *[no_precopy(vfio)] * others]
+    outcome = migration(**plan(same_build, legacy, *devices)).run()
+    assert outcome.completed, outcome
+    assert observed.mechanism(outcome) == there(legacy)
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (1, [0])
+
+
+@pytest.mark.parametrize("exits", [True, False], ids=["exits", "stays"])
+def test_a_legacy_destination_refuses_to_approve_again(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", exits: bool
+) -> None:
+    """It approves each device once. Its standard error alone says so, no answer of QMP does."""
+    end = Result.FAILED_DESTINATION_EXITED if exits else Result.FAILED_DESTINATION_ALIVE
+    wanted = plan(same_build, "destination", precopy(vfio), exit_on_error=exits, expected=end)
     outcome = migration(**wanted).run(ReinitAfterAck("vf0"))
     assert outcome.as_expected, outcome
+    assert observed.mechanism(outcome) == observed.LEGACY
     assert outcome.source.trace.count(observed.ASKED_AGAIN) == 1, "not reached: no REINIT"
-    assert f"vf0: {REFUSED}" in said(outcome, "destination")
-    assert observed.on_the_wire(outcome) == 1
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (1, [0])
+    assert observed.decisions(outcome) == 0
     assert outcome.record.source_ran_on
+    assert f"vf0: {TOO_MANY}" in said(outcome, "destination")
+    for side in (outcome.source.record, outcome.destination.record):
+        assert "approve" not in side.migration.get("error-desc", "")
 
 
 def test_a_new_source_waits_for_ever_for_two_acks_of_a_legacy_destination(
     migration: "Migrate", vfio: "Vfio", same_build: "Build"
 ) -> None:
-    devices = [vfio.emulated("idle", **SMALL)] * 2
-    wanted = migration(**plan(same_build, "destination", devices, expected=Result.TIMED_OUT))
-    outcome = gives_up_soon(wanted).run()
-    assert outcome.as_expected, outcome
-    assert (observed.on_the_wire(outcome), counters(outcome)) == (1, [1])
+    """A legacy destination has sent one for both. Nothing that QEMU says names the cause."""
+    never = Never(1)
+    wanted = plan(same_build, "destination", precopy(vfio), precopy(vfio))
+    outcome = assert_never(migration, wanted, never)
+    assert observed.mechanism(outcome) == observed.LEGACY
     assert len(observed.approvals(outcome)) == 2
-    assert outcome.record.source_ran_on
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (1, [1])
+    assert "error-desc" not in never.info
 
 
-def test_the_second_ack_after_switchover_has_both_guests_run(
-    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+@SIDES
+@pytest.mark.parametrize("count", [0, 1], ids=["no-device", "no-precopy"])
+def test_where_no_ack_is_owed_none_can_be_right(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", legacy: str, count: int
 ) -> None:
-    """The first ack lets the legacy source go. It sends everything; the destination will run.
+    """A legacy source waits for one all the same. A legacy destination sends one all the same.
 
-    Then the second ack comes, the source takes it for an error of the migration, and runs on. The
-    destination is held at the second device's data until the source has sent everything.
+    After one too many a source waits for 2^32 - 1 more. Its return path has ended with an error,
+    which is kept, and which nobody who waits looks at.
     """
-
-    async def all_sent(run: "Run") -> None:
-        await run.source.trace.wait_for(ALL_SENT, timeout=TIMEOUT_S)
-
-    first = vfio.emulated("idle", initial="64K")
-    late = (1 << 20) + (4 << 10)
-    rule = f"write+hold+side=destination+after_bytes={1 << 20}"
-    second = vfio.emulated("idle", initial=late, when=[rule])
-    wanted = plan(same_build, "source", [first, second], vm=waiting.QUIET, transport="tcp")
-    wanted["trace"] = (ALL_SENT,)
-    held = WhenHeld("destination", all_sent)
-    outcome = migration(**wanted, expected=Result.BOTH_RUNNING).run(held)
-    assert held.count == 1, "not reached: the destination was not held"
-    assert outcome.as_expected, outcome
-    assert (observed.on_the_wire(outcome), counters(outcome)) == (2, [0, (1 << 32) - 1])
-    assert UNDERFLOW in said(outcome, "source")
-    assert outcome.record.attempts[0].status == "failed"
-
-
-class WaitsForAcks(Observer):
-    """Keeps switchover shut until so many acks have come, and opens it."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    async def reached(self, phase: Phase, run: "Run") -> None:
-        """Shut it before the migration."""
-        if phase is Phase.READY:
-            await run.execute(run.source, "migrate-set-parameters", NEVER)
-        elif phase is Phase.ACTIVE:
-            await run.source.trace.wait_for_count(observed.ACKED, self.count, timeout=TIMEOUT_S)
+    came, error = ([], None) if legacy == "source" else ([WRAPPED], UNDERFLOW)
+    never = Never(*came)
+    wanted = plan(same_build, legacy, *[no_precopy(vfio)] * count)
+    outcome = assert_never(migration, wanted, never)
+    assert observed.mechanism(outcome) == there(legacy)
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (len(came), came)
+    assert never.info.get("error-desc") == error
 
 
 def test_the_second_ack_before_switchover_never_lets_go(
     migration: "Migrate", vfio: "Vfio", same_build: "Build"
 ) -> None:
-    devices = [vfio.emulated("idle", **SMALL)] * 2
-    wanted = migration(**plan(same_build, "source", devices, expected=Result.TIMED_OUT))
-    outcome = gives_up_soon(wanted).run(WaitsForAcks(2))
+    """The first would have let it go; with the second it waits for 2^32 - 1 more."""
+    never = Never(WRAPPED, shut=True)
+    outcome = assert_never(
+        migration, plan(same_build, "source", precopy(vfio), precopy(vfio)), never
+    )
+    assert observed.mechanism(outcome) == observed.NEW
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (2, [0, WRAPPED])
+    assert never.info["error-desc"] == UNDERFLOW
+
+
+async def all_sent(run: "Run") -> None:
+    """Wait until the source has nothing left to do but to hear the end from the destination."""
+    await run.source.trace.wait_for(ALL_SENT, timeout=pending.DEADLINE_S, what="all to be sent")
+
+
+def test_the_second_ack_after_switchover_has_both_guests_run(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """The destination has all of it and starts; the source calls the ack a failure, and goes on.
+
+    The destination is held at the second device's data until the source has sent everything.
+    """
+    wanted = plan(same_build, "source", precopy(vfio), precopy(vfio, when=[HOLD]), vm=QUIET)
+    wanted |= {"transport": "tcp", "trace": (ALL_SENT,), "expected": Result.BOTH_RUNNING}
+    held = WhenHeld("destination", all_sent)
+    outcome = migration(**wanted).run(held)
+    assert held.count == 1, "not reached: the destination was not held"
     assert outcome.as_expected, outcome
-    assert counters(outcome) == [0, (1 << 32) - 1]
+    assert observed.mechanism(outcome) == observed.NEW
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (2, [0, WRAPPED])
+    assert outcome.record.attempts[0].status == "failed"
+    assert outcome.record.attempts[0].error == UNDERFLOW
+    assert UNDERFLOW in said(outcome)
     assert outcome.record.source_ran_on
+    assert outcome.destination.record.migration["status"] == "completed"
+    steps: list[Any] = [
+        ("source", observed.ACKED, {"switchover_ack_pending_num": 0}),
+        ("source", observed.DECIDED),
+        ("source", ALL_SENT),
+        ("destination", observed.APPROVED, {"approver": "vf1"}),
+        ("destination", "migrate_set_state", {"new_state": "completed"}),
+    ]
+    sides = {"source": outcome.source.trace, "destination": outcome.destination.trace}
+    match_sequence(sides, steps)
