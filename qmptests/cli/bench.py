@@ -1,0 +1,235 @@
+"""`qmptests bench`: what REINIT buys, measured, foretold and swept on emulated devices."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from qmptests import builds
+from qmptests.bench import plot, prediction, rival, rounds, sweep, tables, variants
+from qmptests.bench.sample import Sample
+from qmptests.bench.setting import BUSY, IDLE, VM, Setting
+from qmptests.cli.migrate import Progress, check_writable, new_folder
+from qmptests.errors import InputError
+from qmptests.units import parse_size
+from qmptests.vm import definition as definitions
+from qmptests.vm import devices
+
+_BENCHES = {"reinit": "downtime with REINIT and without: the series' table, by emulated devices"}
+#: Of one bench's JSON.
+FORMAT = 1
+
+
+@click.group()
+def bench() -> None:
+    """Measure what a feature does to downtime, on emulated devices, and say why."""
+
+
+@bench.command("list")
+def list_() -> None:
+    """The benches that there are."""
+    for name, what in _BENCHES.items():
+        click.echo(f"{name:<10} {what}")
+
+
+@bench.command()
+@click.option("--source", default="", metavar="BUILD", help="Where the VM starts (11.1 or later).")
+@click.option(
+    "--destination", default="", metavar="BUILD", help="Where it goes (default: as --source)."
+)
+@click.option("--repeats", type=click.IntRange(1), default=None, help="Of each side [5, or 1].")
+@click.option("--predict", is_flag=True, help="Foretell 24 downtimes, then measure them.")
+@click.option("--rival", "rivals", is_flag=True, help="The other device that explains the series.")
+@click.option("--sweep", "sweeps", is_flag=True, help="By a REINIT's size, moment and number.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="HTML file for --sweep's picture."
+)
+@click.option(
+    "--without",
+    type=click.Choice([variant.name for variant in variants.WITHOUT]),
+    multiple=True,
+    help="What REINIT is held against (repeatable) [all four].",
+)
+@click.option("--vm", default=VM, show_default=True, help="VM definition: a name or a TOML.")
+@click.option("--busy", default=BUSY, show_default=True, metavar="PROFILE[,KEY=VALUE...]")
+@click.option("--idle", default=IDLE, show_default=True, metavar="PROFILE[,KEY=VALUE...]")
+@click.option("--idles", type=click.IntRange(0, 7), default=3, show_default=True, help="Of those.")
+@click.option("--switchover-bandwidth", default="8G", show_default=True, metavar="SIZE")
+@click.option("--downtime-limit", type=click.IntRange(0), default=300, show_default=True)
+@click.option("--multifd", is_flag=True, help="With device-state transfer over multifd.")
+@click.option("--accel", default="tcg", show_default=True, help="Accelerator, as for -accel.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    metavar="DIR",
+    help="Folder for the evidence (default: a new one in qmptests-results/).",
+)
+@click.option("--json", "json_file", default=None, metavar="FILE", help="All figures.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def reinit(**options: Any) -> None:
+    """Reproduce the table of the series that brought REINIT, with one device on both sides.
+
+    Four devices, of which one has 1 GiB of data: 816 MiB of it appear during precopy. The device is
+    the same on both sides, and what it says of MIG_PRECOPY_INFOv2 decides the rest. All inputs are
+    printed; what moves, how many acks there are and how long all takes are results. Calibrated to
+    the series, not measured on mlx5.
+
+    \b
+    Examples:
+      qmptests bench reinit --source debian:trixie-backports
+      qmptests bench reinit --source ~/qemu/build --without no-infov2 --json table.json
+      qmptests bench reinit --source ~/qemu/build --predict
+      qmptests bench reinit --source ~/qemu/build --sweep --plot sweep.html
+    """
+    if options["plot_file"]:
+        if not options["sweeps"]:
+            raise InputError("--plot draws what --sweep measures: give both")
+        plot.check()
+        check_writable(options["plot_file"])
+    if options["json_file"]:
+        check_writable(Path(options["json_file"]))
+    say = Progress(quiet=options["quiet"])
+    try:
+        setting = _setting(options, say)
+        setting.check()
+        made = _Bench(setting, options, say).go()
+    finally:
+        say.close()
+    sys.exit(0 if made else 1)
+
+
+def _setting(options: dict[str, Any], say: Progress) -> Setting:
+    source = builds.resolve(options["source"], progress=say.step)
+    destination = source
+    if options["destination"]:
+        destination = builds.resolve(options["destination"], progress=say.step)
+    busy, idle = (devices.load(options[name]) for name in ("busy", "idle"))
+    for name, profile in (("busy", busy), ("idle", idle)):
+        if profile.vfio is None:
+            raise InputError(f"--{name} {profile.name}: the bench takes emulated VFIO devices")
+    return Setting(
+        source=source,
+        destination=destination,
+        definition=definitions.load(options["vm"]),
+        busy=busy,
+        idle=idle,
+        idle_count=options["idles"],
+        switchover_bandwidth=parse_size(options["switchover_bandwidth"]),
+        downtime_limit=options["downtime_limit"],
+        multifd=options["multifd"],
+        accelerator=options["accel"],
+    )
+
+
+class _Bench:
+    """One run of the bench: what was asked for, its evidence, and its report."""
+
+    def __init__(self, setting: Setting, options: dict[str, Any], say: Progress) -> None:
+        self.setting = setting
+        self.options = options
+        self.say = say
+        self.output: Path = options["output"] or new_folder("bench-reinit")
+        self.report: dict[str, Any] = {"format": FORMAT, "inputs": dict(setting.inputs())}
+        #: Migrations that were to switch over and did not.
+        self.failed: list[Sample] = []
+
+    def go(self) -> bool:
+        """Run it, print and write; returns whether all that should switch over did."""
+        self._print(tables.inputs(self.setting))
+        parts = {"predict": self._predict, "rivals": self._rivals, "sweeps": self._sweep}
+        chosen = [part for name, part in parts.items() if self.options[name]]
+        for part in chosen or [self._compare]:
+            click.echo()
+            part()
+        for sample in self.failed:
+            click.echo(f"failed: {sample.folder}: {sample.result}: {sample.error}")
+        data = msgspec.json.format(msgspec.json.encode(self.report), indent=1) + b"\n"
+        (self.output / "bench.json").write_bytes(data)
+        if self.options["json_file"]:
+            Path(self.options["json_file"]).write_bytes(data)
+        click.echo(f"\nevidence: {self.output}")
+        return not self.failed
+
+    def _print(self, lines: Any) -> None:
+        self.say.close()
+        for line in lines:
+            click.echo(line)
+
+    def _run(self, name: str, sides: rounds.Sides, repeats: int) -> dict[str, list[Sample]]:
+        count = self.options["repeats"] or repeats
+        found = rounds.run(sides, count, self.output / name, self.say.step)
+        self.say.close()
+        self.report[name] = found
+        return found
+
+    def _check(self, samples: Sequence[Sample]) -> None:
+        self.failed += [sample for sample in samples if sample.result != "completed"]
+
+    def _compare(self) -> None:
+        names = self.options["without"]
+        chosen = [v for v in variants.ALL if v is variants.WITH or not names or v.name in names]
+        sides = [(variant.name, variant.plan(self.setting)) for variant in chosen]
+        found = self._run("table", sides, 5)
+        for samples in found.values():
+            self._check(samples)
+        self._print(tables.comparison(found, chosen))
+        click.echo()
+        self._print(tables.bargain(found, chosen))
+        click.echo()
+        self._print(tables.answers(found))
+
+    def _predict(self) -> None:
+        told = []
+        sides = []
+        for point in prediction.points():
+            here = point.apply(self.setting)
+            for with_reinit, variant in ((False, variants.WITHOUT[0]), (True, variants.WITH)):
+                told.append((point, with_reinit, prediction.downtime_ms(here, reinit=with_reinit)))
+                plan = variant.plan(here)
+                sides.append((tables.side(point, with_reinit), replace(plan, timeout_s=30.0)))
+        self.output.mkdir(parents=True, exist_ok=True)
+        written = {tables.side(point, yes): ms for point, yes, ms in told}
+        file = self.output / "prediction.json"
+        file.write_bytes(msgspec.json.format(msgspec.json.encode(written), indent=1) + b"\n")
+        self.say.line(f"foretold in {file}")
+        self.report["predicted"] = written
+        found = self._run("predicted", sides, 1)
+        for point, yes, ms in told:
+            if ms is not None:
+                self._check(found[tables.side(point, yes)])
+        self._print(tables.foretold(told, found))
+
+    def _rivals(self) -> None:
+        sides = [
+            (f"{name}-{variant.name}", variant.plan(setting))
+            for name, setting in (("ours", self.setting), ("rival", rival.of(self.setting)))
+            for variant in (variants.WITHOUT[0], variants.WITH)
+        ]
+        found = self._run("rivals", sides, 3)
+        for samples in found.values():
+            self._check(samples)
+        self._print(tables.rivals(found))
+
+    def _sweep(self) -> None:
+        points = list(sweep.points(self.setting))
+        sides = [
+            (f"{point.name}-{variant.name}", variant.plan(point.setting))
+            for point in points
+            for variant in (sweep.WITHOUT, sweep.WITH)
+        ]
+        found = self._run("sweep", sides, 1)
+        for point in points:
+            endless = point.value == sweep.ENDLESS
+            for variant in (sweep.WITHOUT,) if endless else (sweep.WITHOUT, sweep.WITH):
+                self._check(found[f"{point.name}-{variant.name}"])
+        rows = sweep.rows(points, found)
+        self._print(tables.swept(rows))
+        if self.options["plot_file"]:
+            caption = f"REINIT, {self.setting.source.name}: downtime and total time"
+            plot.write(rows, self.options["plot_file"], caption)
+            click.echo(f"plot: {self.options['plot_file']}")
