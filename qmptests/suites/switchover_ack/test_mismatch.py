@@ -5,6 +5,7 @@
 | none | an ack that nobody asked for underflows: never | no ack: never |
 | one | completes; after a REINIT the load fails | completes |
 | two | one ack for both: never | the second underflows: never, or both guests run |
+| any, without the capability | completes | completes |
 
 "Never": the source waits for an ack until someone cancels. Both guests run where the first ack has
 let the source go by the time that the second comes. A machine type pins the mechanism of both
@@ -12,6 +13,7 @@ sides: it takes a property on one of them to come to that.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,8 +21,8 @@ import pytest
 from qmptests.migration import Observer, Phase, WhenHeld
 from qmptests.outcome import Result
 from qmptests.suites.switchover_ack import machines, observed, pending, waiting
-from qmptests.suites.switchover_ack.counted import CAPABILITIES
-from qmptests.suites.switchover_ack.reinit import NEVER, USUAL, ReinitAfterAck
+from qmptests.suites.switchover_ack.counted import CAPABILITIES, RETURN_PATH
+from qmptests.suites.switchover_ack.reinit import NEVER, USUAL, ReinitAfterAck, assert_reinits
 from qmptests.suites.vfio.attempts import said
 from qmptests.trace import match_sequence
 from qmptests.vm import Definition
@@ -229,6 +231,96 @@ def test_the_second_ack_after_switchover_has_both_guests_run(
         ("source", ALL_SENT),
         ("destination", observed.APPROVED, {"approver": "vf1"}),
         ("destination", "migrate_set_state", {"new_state": "completed"}),
+    ]
+    sides = {"source": outcome.source.trace, "destination": outcome.destination.trace}
+    match_sequence(sides, steps)
+
+
+def test_a_legacy_source_asks_nobody_again(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """It marks a device's initial data once, REINIT or not, and a new destination acks marks."""
+    reinit = ReinitAfterAck("vf0")
+    outcome = migration(**plan(same_build, "source", precopy(vfio))).run(reinit)
+    assert outcome.completed, outcome
+    assert_reinits(outcome, reinit)
+    assert observed.mechanism(outcome) == observed.NEW
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (1, [0])
+
+
+@SIDES
+@pytest.mark.parametrize("count", [0, 2], ids=["no-device", "reinits"])
+def test_without_acks_the_mechanisms_do_not_matter(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", legacy: str, count: int
+) -> None:
+    """Nobody counts and nobody acks, however often a device would have to be asked again."""
+    devices = [precopy(vfio, when=["read+reinit=64K"])] * count
+    wanted = plan(same_build, legacy, *devices, capabilities=[RETURN_PATH])
+    outcome = migration(**wanted).run()
+    assert outcome.completed, outcome
+    assert observed.mechanism(outcome) == ""
+    assert observed.on_the_wire(outcome) == 0
+    for number in range(count):
+        assert observed.reinits(outcome, f"vf{number}"), "not reached: no REINIT"
+
+
+def between(migration: "Migrate", vfio: "Vfio", *, new: str, **more: Any) -> "Migration":
+    """Two devices, and a legacy machine type of which that side, alone, is told to be new.
+
+    Skips where the builds are not of the kinds that this takes.
+    """
+    wanted = migration(
+        vm="none",
+        devices=[precopy(vfio), precopy(vfio, when=[HOLD] if new == "destination" else [])],
+        capabilities=CAPABILITIES,
+        timeout_s=20.0,
+        **{f"{new}_args": ("-global", f"{machines.LEGACY}=off")},
+        **more,
+    )
+    builds = {"source": wanted.plan.source, "destination": wanted.plan.destination}
+    both = {side for side, build in builds.items() if _knows_both(build)}
+    if both != {new}:
+        pytest.skip(f"only where the {new} alone knows both mechanisms")
+    machine = machines.legacy(*builds.values())
+    return replace(wanted, plan=replace(wanted.plan, machine=machine))
+
+
+def _knows_both(build: "Build") -> bool:
+    """Whether a build has a name for the legacy mechanism, which the new one takes apart."""
+    return observed.APPROVED_LEGACY in build.facts.trace_events
+
+
+@pytest.mark.usefixtures("cell")
+def test_an_older_destination_sends_a_new_source_one_ack_for_both(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    """As a destination does that has the property."""
+    wanted = between(
+        migration, vfio, new="source", trace=(pending.QUERY,), expected=Result.CANCELLED
+    )
+    outcome = wanted.run(Never(1))
+    assert outcome.as_expected, outcome
+    assert outcome.record.source_ran_on
+    assert observed.mechanism(outcome) == observed.LEGACY
+    assert (observed.on_the_wire(outcome), counted(outcome)) == (1, [1])
+
+
+@pytest.mark.usefixtures("cell")
+def test_an_older_source_does_not_count_and_goes_at_the_first_ack(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    """The second device is not loaded by then. It has nothing that underflows: nobody notices."""
+    held = WhenHeld("destination", all_sent)
+    wanted = between(migration, vfio, new="destination", trace=(ALL_SENT,), transport="tcp")
+    outcome = wanted.run(held)
+    assert held.count == 1, "not reached: the destination was not held"
+    assert outcome.completed, outcome
+    assert observed.mechanism(outcome) == observed.NEW
+    assert (observed.on_the_wire(outcome), observed.arrived(outcome)) == (2, 2)
+    steps: list[Any] = [
+        ("source", observed.DECIDED),
+        ("source", ALL_SENT),
+        ("destination", observed.APPROVED, {"approver": "vf1"}),
     ]
     sides = {"source": outcome.source.trace, "destination": outcome.destination.trace}
     match_sequence(sides, steps)
