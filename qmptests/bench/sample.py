@@ -1,7 +1,7 @@
 """What one migration of the bench showed: figures out of its evidence, none of them put in."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -153,6 +153,25 @@ def _part(step: str, what: str) -> str:
     if step == Step.SAVE and what in (READ, SEND):
         return what
     return step if step in (Step.STOP, Step.LOAD, Step.START) else "other"
+
+
+#: What two builds are compared by: the name in tables, and the field.
+COMPARED = {
+    "downtime": "downtime_ms",
+    "busy": "busy_ms",
+    "rest": "rest_ms",
+    "total": "total_ms",
+    "precopy": "precopy_ms",
+    "for acks": "waiting_for_acks_ms",
+}
+
+
+def figures(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    """The repeats of each of `COMPARED`, milliseconds; of migrations that completed."""
+    return {
+        name: [float(ms) for sample in samples if (ms := getattr(sample, field)) is not None]
+        for name, field in COMPARED.items()
+    }
 
 
 def told(sample: Sample) -> Iterator[str]:

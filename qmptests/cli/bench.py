@@ -10,11 +10,12 @@ import click
 import msgspec
 
 from qmptests import builds
-from qmptests.bench import plot, prediction, rival, rounds, sweep, tables, variants
+from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, tables, variants
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
 from qmptests.cli.migrate import Progress, check_writable, new_folder
 from qmptests.errors import InputError
+from qmptests.report import comparison
 from qmptests.units import parse_size
 from qmptests.vm import definition as definitions
 from qmptests.vm import devices
@@ -41,7 +42,10 @@ def list_() -> None:
 @click.option(
     "--destination", default="", metavar="BUILD", help="Where it goes (default: as --source)."
 )
-@click.option("--repeats", type=click.IntRange(1), default=None, help="Of each side [5, or 1].")
+@click.option("--repeats", type=click.IntRange(1), default=None, help="Of each side [5].")
+@click.option(
+    "--against", default="", metavar="BUILD", help="Hold this build, in turn with the first, to it."
+)
 @click.option("--predict", is_flag=True, help="Foretell 24 downtimes, then measure them.")
 @click.option("--rival", "rivals", is_flag=True, help="The other device that explains the series.")
 @click.option("--sweep", "sweeps", is_flag=True, help="By a REINIT's size, moment and number.")
@@ -83,6 +87,7 @@ def reinit(**options: Any) -> None:
     Examples:
       qmptests bench reinit --source debian:trixie-backports
       qmptests bench reinit --source ~/qemu/build --without no-infov2 --json table.json
+      qmptests bench reinit --source debian:trixie-backports --against ~/qemu/build
       qmptests bench reinit --source ~/qemu/build --predict
       qmptests bench reinit --source ~/qemu/build --sweep --plot sweep.html
     """
@@ -137,23 +142,26 @@ class _Bench:
         self.report: dict[str, Any] = {"format": FORMAT, "inputs": dict(setting.inputs())}
         #: Migrations that were to switch over and did not.
         self.failed: list[Sample] = []
+        #: Whether the build of --against is worse in something.
+        self.worse = False
 
     def go(self) -> bool:
         """Run it, print and write; returns whether all that should switch over did."""
         self._print(tables.inputs(self.setting))
         parts = {"predict": self._predict, "rivals": self._rivals, "sweeps": self._sweep}
+        parts["against"] = self._against
         chosen = [part for name, part in parts.items() if self.options[name]]
         for part in chosen or [self._compare]:
             click.echo()
             part()
-        for sample in self.failed:
-            click.echo(f"failed: {sample.folder}: {sample.result}: {sample.error}")
+        for one in self.failed:
+            click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
         data = msgspec.json.format(msgspec.json.encode(self.report), indent=1) + b"\n"
         (self.output / "bench.json").write_bytes(data)
         if self.options["json_file"]:
             Path(self.options["json_file"]).write_bytes(data)
         click.echo(f"\nevidence: {self.output}")
-        return not self.failed
+        return not self.failed and not self.worse
 
     def _print(self, lines: Any) -> None:
         self.say.close()
@@ -168,7 +176,7 @@ class _Bench:
         return found
 
     def _check(self, samples: Sequence[Sample]) -> None:
-        self.failed += [sample for sample in samples if sample.result != "completed"]
+        self.failed += [one for one in samples if one.result != "completed"]
 
     def _compare(self) -> None:
         names = self.options["without"]
@@ -203,6 +211,28 @@ class _Bench:
             if ms is not None:
                 self._check(found[tables.side(point, yes)])
         self._print(tables.foretold(told, found))
+
+    def _against(self) -> None:
+        build = builds.resolve(self.options["against"], progress=self.say.step)
+        other = replace(self.setting, source=build, destination=build)
+        other.check()
+        chosen = (variants.WITHOUT[0], variants.WITH)
+        sides = [
+            (f"{side}-{variant.name}", variant.plan(setting))
+            for variant in chosen
+            for side, setting in (("a", self.setting), ("b", other))
+        ]
+        found = self._run("against", sides, 10)
+        for samples in found.values():
+            self._check(samples)
+        for variant in chosen:
+            before, after = (sample.figures(found[f"{side}-{variant.name}"]) for side in "ab")
+            rows = comparison.rows(before, after)
+            self.report[f"{variant.name} compared"] = rows
+            self.worse = self.worse or any(row.worse for row in rows)
+            names = [f"{setting.source.name}, {variant.what}" for setting in (self.setting, other)]
+            self._print(comparison.lines(rows, *names))
+            click.echo()
 
     def _rivals(self) -> None:
         sides = [

@@ -18,6 +18,8 @@ NEW = "debian:trixie-backports"
 SIZES = "initial=8M,late=24M,late_after=8M,late_at_stop=on,stop_copy=8M,read_bandwidth=50000000"
 BUSY = f"idle,{SIZES}"
 
+SIDES = ("no-infov2", "reinit")
+
 
 def bench(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "qmptests.cli.main", "bench", *args]
@@ -54,6 +56,19 @@ def test_only_reinit_has_late_data_read_while_the_guest_runs(tmp_path: Path) -> 
         "legacy-property": "legacy",
     }
     assert (tmp_path / "out" / "table" / "reinit-01" / "outcome.json").exists()
+
+
+def test_two_builds_are_held_against_each_other_in_turn(tmp_path: Path) -> None:
+    """Too few repeats to tell, which is no failure."""
+    file = tmp_path / "against.json"
+    done = small(tmp_path / "out", "--against", NEW, "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "? (~4)" in done.stdout
+    report: dict[str, Any] = json.loads(file.read_bytes())
+    assert set(report["against"]) == {f"{side}-{v}" for side in "ab" for v in SIDES}
+    for variant in SIDES:
+        rows = {row["name"]: row["effect"]["verdict"] for row in report[f"{variant} compared"]}
+        assert rows["downtime"] == "can't tell"
 
 
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:

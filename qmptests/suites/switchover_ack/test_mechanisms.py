@@ -15,6 +15,7 @@ import pytest
 from qmptests.migration import WhenHeld
 from qmptests.suites.switchover_ack import machines, observed, pending, waiting
 from qmptests.suites.switchover_ack.counted import CAPABILITIES, assert_acked
+from qmptests.suites.switchover_ack.pending import OUTLASTS_THE_FIRST_WINDOW
 from qmptests.trace import match_sequence
 
 if TYPE_CHECKING:
@@ -79,22 +80,24 @@ def test_a_property_makes_a_new_machine_type_count_the_legacy_way(
 
 
 def assert_counted_down(outcome: "Outcome", count: int) -> None:
-    """One less with each approval, then the ack, then the source's decision."""
+    """One less with each approval, then the ack, which the source gets and decides."""
     assert counts(outcome) == list(range(count - 1, -1, -1))
     name = observed.approvals(outcome)[0].name
     approved = [
         ("destination", name, {"switchover_ack_pending_num": missing})
         for missing in range(count - 1, -1, -1)
     ]
-    match_sequence(
-        {"source": outcome.source.trace, "destination": outcome.destination.trace},
-        [
-            ("destination", "loadvm_process_command", {"com": "OPEN_RETURN_PATH"}),
-            *approved,
-            ("destination", "migrate_send_rp_message", {"type": observed.RP_SWITCHOVER_ACK}),
-            ("source", observed.DECIDED),
-        ],
-    )
+    # The source traces the ack after it has taken it into account, maybe after its decision.
+    for then in (observed.DECIDED, observed.ACKED):
+        match_sequence(
+            {"source": outcome.source.trace, "destination": outcome.destination.trace},
+            [
+                ("destination", "loadvm_process_command", {"com": "OPEN_RETURN_PATH"}),
+                *approved,
+                ("destination", "migrate_send_rp_message", {"type": observed.RP_SWITCHOVER_ACK}),
+                ("source", then),
+            ],
+        )
 
 
 @pytest.mark.parametrize("count", [1, 4])
@@ -130,6 +133,30 @@ def test_however_long_a_device_is_loaded_switchover_waits(
     assert assert_acked(outcome, 1) == kind
     (interval,) = [i for i in observed.story(outcome).intervals if i.why == "ack"][-1:]
     assert interval.devices == ("vf0",)
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, ["return-path"]], ids=["acks", "off"])
+@machines.of_each_kind
+def test_a_device_that_has_initial_data_left_at_the_source_has_no_ack(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build", kind: str, capabilities: list[str]
+) -> None:
+    """All of it would fit into the limit. Without acks QEMU does switch over then."""
+    device = vfio.emulated("idle", initial="8M", stop_copy="64K", when=[OUTLASTS_THE_FIRST_WINDOW])
+    wanted = plan(machines.TYPES[kind](same_build), trace=traced(same_build))
+    wanted |= {"capabilities": capabilities, "parameters": {"avail-switchover-bandwidth": 10**10}}
+    outcome = migration(**wanted, devices=[device]).run()
+    assert outcome.completed, outcome
+    sizes = list(observed.sizes(outcome))
+    unread = [call.at for call in sizes if call.answer["initial_bytes"]]
+    assert unread, "not reached: it was not asked while it had initial data left"
+    if capabilities != CAPABILITIES:
+        assert unread[-1] == sizes[-1].at
+        assert observed.mechanism(outcome) == ""
+        return
+    assert sizes[-1].answer["initial_bytes"] == 0
+    assert assert_acked(outcome, 1) == kind
+    fitted = waiting.fitting(outcome.source.trace, until_us=unread[-1])
+    assert fitted >= waiting.TIMES, "not reached: what was left did not fit"
 
 
 def test_without_the_capability_nothing_waits_for_a_device_that_is_loaded(

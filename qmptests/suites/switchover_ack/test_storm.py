@@ -69,10 +69,10 @@ async def cancel(run: "Run") -> None:
     await run.source.execute("migrate_cancel")
 
 
-async def calm(run: "Run") -> None:
+async def calm(run: "Run", device: str = "vf0") -> None:
     """Take the device's rule back: it asks no more."""
     assert run.source.emulation is not None
-    await run.source.emulation.request("unrule", "vf0", number=1)
+    await run.source.emulation.request("unrule", device, number=1)
 
 
 def assert_nothing_tells_why(storm: InTheStorm) -> None:
@@ -140,6 +140,46 @@ def test_left_alone_it_is_cancelled_by_the_deadline_of_the_test(
     (told,) = observed.story(outcome).devices
     assert told.reinit_count >= MANY
     assert observed.arrived(outcome) >= MANY
+
+
+def test_one_of_so_many_ends_by_itself(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """Each of them is answered after the ack of the one before; then QEMU switches over."""
+    device = vfio.emulated("idle", **SIZES, when=[f"precopy-info+reinit=64K+nth=2+times={MANY}"])
+    wanted = plan(machines.new(same_build), vm="none", devices=[device])
+    outcome = migration(**wanted).run()
+    assert outcome.completed, outcome
+    assert sum(call.times for call in observed.reinits(outcome)) == MANY
+    assert outcome.source.trace.count(observed.ASKED_AGAIN) == MANY
+    assert assert_acked(outcome, 1, reinits=MANY) == observed.NEW
+
+
+def test_as_long_as_one_of_several_asks_nothing_is_switched_over(
+    migration: "Migrate", vfio: "Vfio", same_build: "Build"
+) -> None:
+    """All ask without end. They stop one by one, and each time the rest keep it waiting."""
+
+    async def calm_one_by_one(run: "Run") -> None:
+        trace = run.source.trace
+        for name in names[:-1]:
+            await calm(run, name)
+            last = trace.log.last(observed.ACKED)
+            for _ in range(MANY):
+                last = await trace.wait_for(observed.ACKED, after=last, timeout=TIMEOUT_S)
+            assert not trace.log.count(observed.DECIDED), f"it was {name} that it waited for"
+        await calm(run, names[-1])
+
+    names = ["vf0", "vf1", "vf2", "vf3"]
+    devices = [vfio.emulated("idle", initial="64K", stop_copy="64K", when=[ENDLESS])] * 4
+    storm = InTheStorm(calm_one_by_one)
+    wanted = plan(machines.new(same_build), vm="none", devices=devices)
+    outcome = migration(**wanted).run(storm)
+    assert outcome.completed, outcome
+    asked = [event.label for event in outcome.source.trace.events(observed.ASKED_AGAIN)]
+    assert assert_acked(outcome, 4, reinits=len(asked)) == observed.NEW
+    assert set(asked) == set(names)
+    assert set(asked[-MANY // 2 :]) == {"vf3"}
 
 
 @pytest.mark.parametrize("in_turn", [True, False], ids=["in-turn", "at-once"])

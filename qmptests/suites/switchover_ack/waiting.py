@@ -1,6 +1,7 @@
 """Proof that a source waits for an ack, and for nothing else."""
 
 import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,11 +39,13 @@ async def for_an_ack(run: "Run") -> None:
     assert not log.count(observed.DECIDED), "it switched over without the ack"
 
 
-def fitting(log: "TraceLog") -> int:
+def fitting(log: "TraceLog", *, until_us: float = math.inf) -> int:
     """How many exact queries found no more than the threshold that was known then."""
     name = next(name for name in EXACT if name in log.enabled)
     threshold, count = 0, 0
     for event in log.select([pending.THRESHOLD, name]):
+        if (event.time_us or 0) > until_us:
+            break
         if event.name == pending.THRESHOLD:
             threshold = int(event.args["max_size"])
         elif threshold and _exact(event):

@@ -1,0 +1,1 @@
+"""What runs say when they are held against each other."""
