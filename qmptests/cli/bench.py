@@ -227,7 +227,7 @@ class _Bench:
             self._check(samples)
         for variant in chosen:
             before, after = (sample.figures(found[f"{side}-{variant.name}"]) for side in "ab")
-            rows = comparison.rows(before, after)
+            rows = comparison.judge(before, after)
             self.report[f"{variant.name} compared"] = rows
             self.worse = self.worse or any(row.worse for row in rows)
             names = [f"{setting.source.name}, {variant.what}" for setting in (self.setting, other)]

@@ -12,6 +12,7 @@ _COMMANDS = {
     "doctor": ("qmptests.cli.doctor", "doctor"),
     "matrix": ("qmptests.cli.matrix", "matrix"),
     "migrate": ("qmptests.cli.migrate", "migrate"),
+    "report": ("qmptests.cli.report", "report"),
     "timeline": ("qmptests.cli.timeline", "timeline"),
     "trace": ("qmptests.cli.trace", "trace"),
     "vfio": ("qmptests.cli.vfio", "vfio"),

@@ -7,7 +7,9 @@ import msgspec
 from qmptests.report import effect
 from qmptests.report.effect import Effect, Verdict
 
-#: Repeats of each figure, by its name.
+#: QEMU tells a downtime in whole milliseconds: a change of less is none, however short it is.
+LEAST_MS = 1.0
+#: Repeats of each figure, milliseconds, by its name.
 Figures = Mapping[str, Sequence[float]]
 
 
@@ -23,25 +25,30 @@ class Row(msgspec.Struct, frozen=True):
         return self.effect.verdict is Verdict.CHANGED and self.effect.shift > 0
 
 
-def rows(before: Figures, after: Figures) -> list[Row]:
+def judge(before: Figures, after: Figures) -> list[Row]:
     """What both sides have, in the order of `before`."""
     return [
-        Row(name, effect.compare(figures, after[name]))
+        Row(name, effect.compare(figures, after[name], least=LEAST_MS))
         for name, figures in before.items()
         if figures and after.get(name)
     ]
 
 
-def lines(table: Sequence[Row], before: str, after: str) -> Iterator[str]:
+def lines(found: Sequence[Row], before: str, after: str) -> Iterator[str]:
     """A line for each figure. `before`, `after`: what the two sides are called."""
     yield f"A: {before}"
     yield f"B: {after}"
+    yield from table(found)
+
+
+def table(found: Sequence[Row]) -> Iterator[str]:
+    """The same without the sides' names."""
     yield f"{'':<12}{'A':>8}{'B':>8}{'noise':>7}{'change':>8}{'95 %':>17}"
-    for row in table:
-        found = row.effect
+    for row in found:
+        one = row.effect
         yield (
-            f"{row.name:<12}{_figure(found.before):>8}{_figure(found.after):>8}{found.noise:>7.1%}"
-            f"{found.part:>+8.1%}{_interval(found):>17} {_words(row)}"
+            f"{row.name:<12}{_figure(one.before):>8}{_figure(one.after):>8}{one.noise:>7.1%}"
+            f"{one.part:>+8.1%}{_interval(one):>17} {_words(row)}"
         )
 
 

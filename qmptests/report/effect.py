@@ -57,18 +57,24 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compare(
-    before: Sequence[float], after: Sequence[float], *, floor: float = FLOOR, alpha: float = ALPHA
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    floor: float = FLOOR,
+    least: float = 0.0,
+    alpha: float = ALPHA,
 ) -> Effect:
     """Hold `after` against `before`, at least one repeat of each.
 
     It has changed if the interval leaves out 0 and the shift is at least `floor` of the median of
-    `before`; it has not if the whole interval is within `floor`. Raises ValueError without repeats.
+    `before`, and `least`; it has not if the whole interval is within that. Raises ValueError if a
+    side has no repeats.
     """
     if not before or not after:
         raise ValueError("nothing to compare: a side has no repeats")
     differences = sorted(b - a for a in before for b in after)
     middle, shift = median(before), median(differences)
-    allowed = floor * abs(middle)
+    allowed = max(floor * abs(middle), least)
     low, high = _interval(differences, len(before), len(after), alpha)
     verdict, needed = Verdict.UNKNOWN, 0
     if low is None or high is None:
@@ -137,8 +143,11 @@ def _ways(first: int, second: int) -> list[int]:
 
 
 def _needed(low: float, high: float, shift: float, allowed: float, count: int) -> int:
-    """The interval's width falls with the root of the repeats: until it is decided on one side."""
-    room = abs(abs(shift) - allowed) or allowed / 2
+    """The interval's width falls with the root of the repeats: until it is decided on one side.
+
+    A shift that is nearly `allowed` is taken to be half of that off: no one needs it closer.
+    """
+    room = max(abs(abs(shift) - allowed), allowed / 2)
     if not room:
         return count + 1
     half = (high - low) / 2

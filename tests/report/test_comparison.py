@@ -1,7 +1,7 @@
 """Two sets of repeats as a table."""
 
 from qmptests.report import comparison
-from qmptests.report.comparison import rows
+from qmptests.report.comparison import judge
 
 A = {
     "downtime": [100.0 + n for n in range(10)],
@@ -17,14 +17,14 @@ B = {
 
 
 def test_each_figure_is_judged_and_what_one_side_lacks_is_left_out() -> None:
-    table = rows(A, B)
+    table = judge(A, B)
     assert [row.name for row in table] == ["downtime", "total", "noisy"]
     assert [row.worse for row in table] == [True, False, False]
-    assert [row.worse for row in rows(B, A)] == [False, False, False]
+    assert [row.worse for row in judge(B, A)] == [False, False, False]
 
 
 def test_it_fits_a_mail() -> None:
-    lines = list(comparison.lines(rows(A, B), "11.1.3", "a build tree"))
+    lines = list(comparison.lines(judge(A, B), "11.1.3", "a build tree"))
     assert all(len(line) <= 72 for line in lines), max(lines, key=len)
     text = "\n".join(lines)
     assert "A: 11.1.3" in text
@@ -32,5 +32,5 @@ def test_it_fits_a_mail() -> None:
     assert downtime.endswith(" worse")
     assert total.endswith(" same")
     assert "? (~" in noisy
-    better = list(comparison.lines(rows(B, A), "B", "A"))[3]
+    better = list(comparison.lines(judge(B, A), "B", "A"))[3]
     assert better.endswith(" better")

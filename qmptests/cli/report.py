@@ -1,0 +1,60 @@
+"""`qmptests report`: what runs say, and what has changed between them."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from qmptests.cli.migrate import Progress, check_writable
+from qmptests.report import between, runs
+
+
+@click.command()
+@click.argument("run", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--compare",
+    "others",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Hold this run against the others (repeatable: its repeats).",
+)
+@click.option("--json", "json_file", default=None, metavar="FILE", help="All figures.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def report(
+    run: tuple[Path, ...], others: tuple[Path, ...], json_file: str | None, quiet: bool
+) -> None:
+    """Hold runs against each other, cell by cell: has a figure changed, and by how much?
+
+    RUN is a folder of `qmptests matrix --output` or pytest's `--qemu-results`. Several are the
+    repeats of one side: with fewer than four on each side nothing can be told. The exit status is
+    1 if a figure is worse than in RUN.
+
+    \b
+    Example:
+      for n in 1 2 3 4 5; do qmptests matrix --build ~/old --output old-$n;
+                             qmptests matrix --build ~/new --output new-$n; done
+      qmptests report old-? --compare new-1 --compare new-2 ...
+    """
+    if json_file:
+        check_writable(Path(json_file))
+    say = Progress(quiet=quiet)
+    try:
+        sides = [[runs.read(folder) for folder in folders] for folders in (run, others)]
+        found = []
+        for side in sides:
+            say.step(f"reading {', '.join(one.folder.name for one in side)}")
+            found.append(between.repeats(side))
+        cells = between.compare(*found)
+    finally:
+        say.close()
+    for one in (one for side in sides for one in side):
+        for problem in one.problems:
+            click.echo(f"note: {problem}", err=True)
+    for line in between.lines(cells):
+        click.echo(line)
+    if json_file:
+        Path(json_file).write_bytes(msgspec.json.format(msgspec.json.encode(cells), indent=1))
+    sys.exit(1 if any(cell.worse for cell in cells) else 0)
