@@ -1,7 +1,8 @@
 """Devices that ask for an ack again and again: each time they are asked how much they have left.
 
-QEMU asks when all that it knows of fits, and then waits for the ack: so it asks again at once, as
-soon as it has it. There is no limit to that, and `query-migrate` doesn't say why nothing happens.
+While an ack is missing QEMU asks for sizes in each turn of its loop, and each REINIT after the data
+of the last have gone out makes for one more ack. There is no limit to that, and `query-migrate`
+doesn't say why nothing happens.
 """
 
 from collections.abc import Callable
@@ -132,7 +133,7 @@ def test_left_alone_it_is_cancelled_by_the_deadline_of_the_test(
                 await running(run.source.emulation)
 
     device = vfio.emulated("idle", **SIZES, when=[ENDLESS])
-    wanted = plan(machines.new(same_build), vm="none", devices=[device])
+    wanted = plan(machines.new(same_build), devices=[device])
     wanted |= {"timeout_s": 1.5, "expected": Result.TIMED_OUT}
     outcome = migration(**wanted).run(Ended())
     assert outcome.as_expected, outcome
@@ -145,14 +146,15 @@ def test_left_alone_it_is_cancelled_by_the_deadline_of_the_test(
 def test_one_of_so_many_ends_by_itself(
     migration: "Migrate", vfio: "Vfio", same_build: "Build"
 ) -> None:
-    """Each of them is answered after the ack of the one before; then QEMU switches over."""
+    """Each asks for its ack, but one that is there before the initial data have gone out."""
     device = vfio.emulated("idle", **SIZES, when=[f"precopy-info+reinit=64K+nth=2+times={MANY}"])
     wanted = plan(machines.new(same_build), vm="none", devices=[device])
     outcome = migration(**wanted).run()
     assert outcome.completed, outcome
     assert sum(call.times for call in observed.reinits(outcome)) == MANY
-    assert outcome.source.trace.count(observed.ASKED_AGAIN) == MANY
-    assert assert_acked(outcome, 1, reinits=MANY) == observed.NEW
+    again = outcome.source.trace.count(observed.ASKED_AGAIN)
+    assert MANY - 1 <= again <= MANY
+    assert assert_acked(outcome, 1, reinits=again) == observed.NEW
 
 
 def test_as_long_as_one_of_several_asks_nothing_is_switched_over(
@@ -194,9 +196,9 @@ def test_a_storm_of_several_devices_ends_with_the_last(
     assert outcome.completed, outcome
     again = outcome.source.trace.count(observed.ASKED_AGAIN)
     assert assert_acked(outcome, 4, reinits=again) == observed.NEW
-    if in_turn:
-        assert again == len(names)
-        assert_reinits(outcome, reinit)
+    assert_reinits(outcome, reinit)
+    # At once, some find initial data of the one before unread, and need no ack of their own.
+    assert again == len(names) if in_turn else 4 <= again <= len(names)
 
 
 def test_with_the_legacy_mechanism_it_is_harmless(
