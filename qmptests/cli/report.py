@@ -7,7 +7,8 @@ import click
 import msgspec
 
 from qmptests.cli.migrate import Progress, check_writable
-from qmptests.report import between, runs
+from qmptests.errors import InputError
+from qmptests.report import between, mail, runs
 
 
 @click.command()
@@ -16,30 +17,36 @@ from qmptests.report import between, runs
     "--compare",
     "others",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path),
     metavar="RUN",
     help="Hold this run against the others (repeatable: its repeats).",
 )
-@click.option("--json", "json_file", default=None, metavar="FILE", help="All figures.")
+@click.option("--json", "json_file", default=None, metavar="FILE", help="All figures compared.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def report(
     run: tuple[Path, ...], others: tuple[Path, ...], json_file: str | None, quiet: bool
 ) -> None:
-    """Hold runs against each other, cell by cell: has a figure changed, and by how much?
+    """Tell a run as a mail takes it, or hold runs against each other, cell by cell.
 
-    RUN is a folder of `qmptests matrix --output` or pytest's `--qemu-results`. Several are the
-    repeats of one side: with fewer than four on each side nothing can be told. The exit status is
-    1 if a figure is worse than in RUN.
+    RUN is a folder of `qmptests matrix --output` or pytest's `--qemu-results`. With --compare
+    several are the repeats of one side: with fewer than four on each side nothing can be told. The
+    exit status is 1 if a figure is worse than in RUN.
 
     \b
-    Example:
+    Examples:
+      qmptests report qmptests-results/20261123-031500-matrix
       for n in 1 2 3 4 5; do qmptests matrix --build ~/old --output old-$n;
                              qmptests matrix --build ~/new --output new-$n; done
       qmptests report old-? --compare new-1 --compare new-2 ...
     """
     if json_file:
         check_writable(Path(json_file))
+    if not others:
+        if len(run) > 1 or json_file:
+            raise InputError("one run is told; several, and --json, go with --compare")
+        for line in mail.lines(runs.read(run[0])):
+            click.echo(line)
+        return
     say = Progress(quiet=quiet)
     try:
         sides = [[runs.read(folder) for folder in folders] for folders in (run, others)]

@@ -1,0 +1,142 @@
+"""A run as a mail to a list takes it: plain text of 72 columns, what failed with its evidence."""
+
+import shlex
+import textwrap
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+from qmptests.downtime import analysis, clocks, sources
+from qmptests.downtime.moments import Moment, Witness
+from qmptests.downtime.timeline import Timeline
+from qmptests.errors import InputError
+from qmptests.matrix import table
+from qmptests.matrix.results import ItemResult, count
+from qmptests.outcome import folder as outcomes
+from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
+from qmptests.report.runs import Run, name_of
+
+WIDTH = 72
+#: Failures that are told in full, and moments of each.
+FAILURES, MOMENTS = 3, 20
+#: What a reader of a migration's trace looks at first.
+RELEVANT = frozenset(
+    {
+        "loadvm_approve_switchover",
+        "loadvm_approve_switchover_legacy",
+        "migrate_error",
+        "migrate_set_state",
+        "migration_thread_low_pending",
+        "savevm_send_switchover_start",
+        "source_return_path_thread_switchover_acked",
+        "vfio_migration_set_device_state",
+        "vfio_query_precopy_size_request_switchover_ack",
+        "vfio_send_init_data_flag",
+    }
+)
+_WITNESSES = (Witness.TRACE, Witness.MESSAGE)
+#: What has no place in a mail: where each side's sockets, files and guest are.
+_MACHINE, _VFIO = ("-machine", "-m", "-accel", "-cpu", "-smp"), "vfio"
+
+
+def lines(run: Run) -> Iterator[str]:
+    """The whole mail; raises InputError for a run that was cut short."""
+    if run.results is None:
+        raise InputError(f"{run.folder} was cut short: there are no verdicts to tell of")
+    items = run.results.items
+    counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
+    yield f"{len(items)} tests: {counts}"
+    yield ""
+    yield from _table(items)
+    bad = [item for item in items if item.verdict.bad]
+    for item in bad[:FAILURES]:
+        yield ""
+        yield from _failure(run.folder, item)
+    if len(bad) > FAILURES:
+        yield ""
+        yield f"and {len(bad) - FAILURES} more, not told here"
+
+
+def _table(items: list[ItemResult]) -> Iterator[str]:
+    """As wide as it has to be, less what is last in it."""
+    rows = table.lines(items)
+    while rows and max(map(len, rows)) > WIDTH:
+        cut = max(row.rstrip().rfind("  ") for row in rows)
+        rows = [row[:cut].rstrip() for row in rows]
+    yield from rows
+
+
+def _failure(folder: Path, item: ItemResult) -> Iterator[str]:
+    yield from _wrapped(f"{item.verdict}: {name_of(item)}")
+    yield from _wrapped(item.because, "  ")
+    if not item.evidence:
+        return
+    try:
+        outcome = outcomes.load(folder / item.evidence)
+    except InputError as error:
+        yield from _wrapped(str(error), "  ")
+        return
+    yield from _setting(outcome)
+    yield ""
+    yield from _moments(folder / item.evidence)
+    try:
+        told = analysis.lines(analysis.analyse(folder / item.evidence))
+    except InputError as error:
+        told = [str(error)]
+    yield ""
+    yield from told
+
+
+def _setting(outcome: OutcomeRecord) -> Iterator[str]:
+    """Both builds, what they were run with, and the seeds of what is random."""
+    sides = [("source", outcome.source)] if outcome.source else []
+    sides += [("destination", side) for side in outcome.destinations[-1:]]
+    for name, side in sides:
+        yield from _wrapped(f"{name}: {_build(side.build)}", "  ")
+        yield from _wrapped(shlex.join(_told(side)), "    ")
+    plan = outcome.plan
+    on = [name for name, state in plan.capabilities.items() if state]
+    settings = [*on, *(f"{name}={value}" for name, value in plan.parameters.items())]
+    yield from _wrapped(f"migrate: {' '.join(settings) or 'nothing set'}", "  ")
+    for device in outcome.source.devices if outcome.source else []:
+        yield from _wrapped(f"{device.name}: {device.profile}, seed {device.seed}", "  ")
+
+
+def _build(build: BuildRecord) -> str:
+    return f"{build.origin.get('git') or build.version_text} ({build.spec})"
+
+
+def _told(side: SideRecord) -> list[str]:
+    """Of a command line what says which VM it is."""
+    words = side.argv
+    told = []
+    for option, value in pairwise(words):
+        if option in _MACHINE or (option == "-device" and value.startswith(_VFIO)):
+            told += [option, value]
+    return told
+
+
+def _moments(folder: Path) -> Iterator[str]:
+    """The last relevant ones of both sides, in order of time; milliseconds of the attempt."""
+    evidence = sources.open(folder)
+    line = Timeline(evidence, clocks.measure(evidence).destination_us)
+    last: deque[Moment] = deque(maxlen=MOMENTS)
+    for moment in line.moments(witnesses=_WITNESSES):
+        if moment.witness is Witness.MESSAGE or moment.name in RELEVANT:
+            last.append(moment)
+    zero = evidence.began_us or (last[0].at_us if last else 0)
+    for moment in last:
+        text = " ".join(str(moment).split())
+        head = f"{(moment.at_us - zero) / 1e3:>9.1f} {moment.side[:1].upper()} "
+        yield from _wrapped(text, head, " " * (len(head) + 2))
+
+
+def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=rest or f"{first}  ",
+        break_on_hyphens=False,
+    )
