@@ -10,6 +10,7 @@ _COMMANDS = {
     "bisect-run": ("qmptests.cli.bisect", "bisect_run"),
     "builds": ("qmptests.cli.builds", "builds"),
     "doctor": ("qmptests.cli.doctor", "doctor"),
+    "history": ("qmptests.cli.history", "history"),
     "matrix": ("qmptests.cli.matrix", "matrix"),
     "migrate": ("qmptests.cli.migrate", "migrate"),
     "report": ("qmptests.cli.report", "report"),

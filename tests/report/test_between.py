@@ -67,6 +67,16 @@ def test_a_figure_that_got_worse_is_told_and_is_the_exit_status(run: Path, tmp_p
     assert "better" in done.stdout
 
 
+def test_a_run_is_remembered(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "nights.sqlite"
+    done = qmptests("history", "add", str(file), str(run))
+    assert (done.returncode, done.stdout) == (0, "run: 1 tests\n")
+    done = qmptests("history", "show", str(file), "--all")
+    assert done.returncode == 0
+    assert done.stdout.endswith("1 runs, 1 tests: 0 bad now, 1 good\n")
+    assert "  .  downtime" in done.stdout
+
+
 def test_a_run_that_was_cut_short_is_compared_and_says_so(run: Path, tmp_path: Path) -> None:
     short = tmp_path / "short"
     shutil.copytree(run, short)
