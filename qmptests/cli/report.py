@@ -8,7 +8,7 @@ import msgspec
 
 from qmptests.cli.migrate import Progress, check_writable
 from qmptests.errors import InputError
-from qmptests.report import between, mail, runs
+from qmptests.report import between, mail, page, runs
 
 
 @click.command()
@@ -22,9 +22,20 @@ from qmptests.report import between, mail, runs
     help="Hold this run against the others (repeatable: its repeats).",
 )
 @click.option("--json", "json_file", default=None, metavar="FILE", help="All figures compared.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    metavar="FILE",
+    help="One run as an HTML file that needs no network.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def report(
-    run: tuple[Path, ...], others: tuple[Path, ...], json_file: str | None, quiet: bool
+    run: tuple[Path, ...],
+    others: tuple[Path, ...],
+    json_file: str | None,
+    output: Path | None,
+    quiet: bool,
 ) -> None:
     """Tell a run as a mail takes it, or hold runs against each other, cell by cell.
 
@@ -35,6 +46,7 @@ def report(
     \b
     Examples:
       qmptests report qmptests-results/20261123-031500-matrix
+      qmptests report qmptests-results/20261123-031500-matrix --output night.html
       for n in 1 2 3 4 5; do qmptests matrix --build ~/old --output old-$n;
                              qmptests matrix --build ~/new --output new-$n; done
       qmptests report old-? --compare new-1 --compare new-2 ...
@@ -44,9 +56,16 @@ def report(
     if not others:
         if len(run) > 1 or json_file:
             raise InputError("one run is told; several, and --json, go with --compare")
+        if output:
+            page.check()
+            check_writable(output)
+            page.write(runs.read(run[0]), output)
+            return
         for line in mail.lines(runs.read(run[0])):
             click.echo(line)
         return
+    if output:
+        raise InputError("--output is a page of one run: it does not go with --compare")
     say = Progress(quiet=quiet)
     try:
         sides = [[runs.read(folder) for folder in folders] for folders in (run, others)]

@@ -12,21 +12,10 @@ from qmptests.errors import InputError
 from qmptests.report import between, runs
 from qmptests.report.effect import Verdict
 
-NEW = "debian:trixie-backports"
-
 
 def qmptests(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "qmptests.cli.main", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report") / "run"
-    options = ["--build", NEW, "--same-build", "--vm", "none", "--cell", "machine=*q35*"]
-    done = qmptests("matrix", "--quiet", *options, "--output", str(folder))
-    assert done.returncode == 0, done.stderr + done.stdout
-    return folder
 
 
 def test_a_run_is_read_back_with_its_figures(run: Path) -> None:
