@@ -12,7 +12,7 @@ from qmptests.vfio import when
 
 #: Late data of the rival, what it can't have copied in precopy, and how long the destination takes
 #: to load the late data, beside what each write takes anyway: fitted, as ours.
-LATE, STOP_COPY, LOAD_MS = 16 << 20, 148 << 20, 1050
+LATE, STOP_COPY, LOAD_MS = 16 << 20, 176 << 20, 935
 
 
 def of(setting: Setting) -> Setting:
