@@ -48,7 +48,10 @@ class ProcessMemory:
             raise _fault(address)
 
     def copy(self, address: int, data: "ctypes.Array[ctypes.c_char]", length: int) -> None:
-        """The same for the first `length` bytes of a ctypes array: the fast way for many."""
+        """The same for the first `length` bytes of a ctypes array: the fast way for many.
+
+        Raises ProcessLookupError when the process ends: its memory is gone before all its threads.
+        """
         begin = ctypes.addressof(data)
         done = 0
         while done < length:
@@ -56,6 +59,8 @@ class ProcessMemory:
                 copied = syscalls.write_process(
                     self.pid, address + done, begin + done, length - done
                 )
+            except ProcessLookupError:
+                raise
             except OSError as error:
                 raise _fault(address + done) from error
             done += copied

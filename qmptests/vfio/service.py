@@ -24,6 +24,10 @@ from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
 
 
+#: A call whose thread, or whose process, has been killed: nobody waits for an answer.
+GONE = (Gone, ProcessLookupError)
+
+
 class Tell(Protocol):
     """Tells everybody who is connected of an event."""
 
@@ -103,12 +107,12 @@ class Service:
 
     def serve(self) -> None:
         """Receive one call and answer it, or see to it that it is answered later."""
-        with contextlib.suppress(Gone):
+        with contextlib.suppress(*GONE):
             notification = self._listener.receive()
             began = time.time_ns()
             try:
                 self._serve(notification, began)
-            except Gone:
+            except GONE:
                 raise
             except calls.Unknown as error:
                 self._problem(notification, str(error), errno.ENOTTY)
@@ -120,7 +124,11 @@ class Service:
                 self._problem(notification, words, errno.EIO)
 
     def _problem(self, notification: abi.Notification, text: str, number: int) -> None:
-        """A call that should not have come: said aloud, and failed."""
+        """A call that should not have come: said aloud, and failed.
+
+        Not one of a process that was killed meanwhile: its memory and its threads end one by one.
+        """
+        self._listener.check(notification.id)
         self._say(f"system call {notification.nr} on descriptor {notification.arg0}: {text}")
         self._listener.answer(notification.id, number=number)
 
@@ -250,7 +258,7 @@ class Service:
         self.held = [p for p in self.held if p not in freed]
         for pending in freed:
             self._log.note(pending.device, "released", call=pending.call.name)
-            with contextlib.suppress(Gone):
+            with contextlib.suppress(*GONE):
                 self._listener.check(pending.identity)
                 self._carry_out(pending, 0.0)
         return len(freed)
