@@ -23,7 +23,6 @@ from qmptests.vfio.script import DAMAGE
 from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
 
-
 #: A call whose thread, or whose process, has been killed: nobody waits for an answer.
 GONE = (Gone, ProcessLookupError)
 
