@@ -1,64 +1,128 @@
-"""The sweep as a picture: one HTML file that needs no network.
+"""The bench's results as pictures: one HTML file that needs no network."""
 
-plotly draws it, which is in the extra `report`.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
+from qmptests.bench import sample, series
+from qmptests.bench.sample import Sample
 from qmptests.bench.sweep import COUNT, MOMENT, SIZE, Row
-from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.downtime import analysis
+from qmptests.report import html, picture
+from qmptests.report.html import Chart, Section, Table
 
 _TITLES = {
-    SIZE: "size of the late data",
-    MOMENT: "moment at which it appears",
+    SIZE: "Size of the late data",
+    MOMENT: "Moment at which it appears",
     COUNT: "REINITs, one after the other",
 }
-#: Colours that people with any colour vision tell apart (Okabe and Ito), and other dashes.
 _LINES = (
-    ("downtime without", "without_ms", "#D55E00", "solid"),
-    ("downtime with REINIT", "with_ms", "#0072B2", "solid"),
-    ("total without", "total_without_ms", "#D55E00", "dot"),
-    ("total with REINIT", "total_with_ms", "#0072B2", "dot"),
+    ("downtime without", "without_ms", html.RED, "solid"),
+    ("downtime with REINIT", "with_ms", html.BLUE, "solid"),
+    ("total without", "total_without_ms", html.RED, "dot"),
+    ("total with REINIT", "total_with_ms", html.BLUE, "dot"),
+)
+#: Of the busy device's parts, in the order of time; the rest of the downtime is grey.
+_COLOURS = dict(
+    zip(
+        sample.PARTS,
+        (html.ORANGE, html.RED, html.PINK, html.BLUE, html.GREEN, html.YELLOW),
+        strict=True,
+    )
 )
 
 
-def check() -> None:
-    """Raise EnvironmentFailure if nothing here can draw."""
-    try:
-        import plotly  # noqa: F401, PLC0415
-    except ImportError as error:
-        text = "a plot needs plotly: pip install 'qmptests[report]'"
-        raise EnvironmentFailure(text) from error
+def page(file: Path, title: str, inputs: Iterable[str], sections: Iterable[Section]) -> None:
+    """Write the sections, what went in being the last; raises InputError if that can't be."""
+    html.write_sections(file, title, [*sections, Section("Inputs", plain="\n".join(inputs))])
 
 
-def write(rows: Sequence[Row], file: Path, caption: str) -> None:
-    """Draw the rows, a panel for each axis; raises InputError if `file` can't be written."""
-    from plotly import graph_objects, subplots  # noqa: PLC0415
+def migration(title: str, folder: Path) -> Section:
+    """One migration of the bench as two pictures."""
+    made = analysis.analyse(folder)
+    pictures = [picture.whole(made)]
+    text = [f"Milliseconds from migrate on. {picture.MARKS}"]
+    said = [f"{wait.why} {wait.ms:.1f} ms" for wait in picture.waits(made.precopy)]
+    text.append(f"Precopy waited for: {', '.join(said)}.")
+    if made.downtime is None:
+        return Section(title, text, pictures=pictures)
+    pictures.append(picture.stopped(made.downtime))
+    text.append("Below it the downtime by itself, from the VM's stop; its numbers are the table's.")
+    rows = [
+        [one.number, one.what, one.side, f"{one.ms:.1f}", f"{one.part:.0%}"]
+        for one in picture.shares(made.downtime)
+    ]
+    head = ("", "who, and what", "side", "ms", "part")
+    return Section(title, text, pictures=pictures, table=Table(head, rows, names=3))
 
-    axes = list(dict.fromkeys(row.axis for row in rows))
-    figure = subplots.make_subplots(
-        rows=len(axes), cols=1, subplot_titles=[_TITLES[axis] for axis in axes]
+
+def table(found: Mapping[str, Sequence[Sample]]) -> Chart:
+    """Each side's downtime: the busy device's parts, and the rest; the series' figures below."""
+    from plotly import graph_objects  # noqa: PLC0415
+
+    bars: dict[str, dict[str, float]] = {}
+    for name, samples in found.items():
+        whole = _median(s.downtime_ms for s in samples)
+        parts = {p: _median(s.busy_parts_ms.get(p, 0.0) for s in samples) for p in sample.PARTS}
+        bars[name] = parts | {"rest": whole - sum(parts.values())}
+    figure = graph_objects.Figure()
+    theirs = {"the series, with": series.WITH, "the series, without": series.WITHOUT}
+    names = [*bars, *theirs]
+    busy = [0.0] * len(bars) + [float(one.busy_ms) for one in theirs.values()]
+    figure.add_trace(_bar(names, busy, "busy, as the series says", html.SKY))
+    for part, colour in (*_COLOURS.items(), ("rest", html.GREY)):
+        values = [bars[name].get(part, 0.0) if name in bars else 0.0 for name in names]
+        if part == "rest":
+            values[len(bars) :] = [one.downtime_ms - one.busy_ms for one in theirs.values()]
+        if max(values) >= 0.5:
+            called = "the others and the rest" if part == "rest" else f"busy: {part}"
+            figure.add_trace(_bar(names, values, called, colour))
+    legend = {"orientation": "h", "y": -0.28, "x": 0, "traceorder": "normal"}
+    figure.update_layout(barmode="stack", legend=legend)
+    figure.update_yaxes(autorange="reversed")
+    figure.update_xaxes(title_text="downtime, ms (medians)")
+    said = [f"{name}: {sum(parts.values()):.0f} ms" for name, parts in bars.items()]
+    return html.chart(figure, 190 + 40 * len(names), f"downtimes: {', '.join(said)}")
+
+
+def _bar(names: Sequence[str], values: Sequence[float], called: str, colour: str) -> object:
+    from plotly import graph_objects  # noqa: PLC0415
+
+    return graph_objects.Bar(
+        x=values,
+        y=list(names),
+        name=called,
+        orientation="h",
+        marker={"color": colour},
+        hovertemplate=f"{called}: %{{x:.0f}} ms<extra></extra>",
     )
-    for number, axis in enumerate(axes, 1):
+
+
+def swept(rows: Sequence[Row]) -> list[tuple[str, Chart]]:
+    """A chart for each axis of the sweep, by its title."""
+    from plotly import graph_objects  # noqa: PLC0415
+
+    charts = []
+    for axis in dict.fromkeys(row.axis for row in rows):
         mine = [row for row in rows if row.axis == axis]
+        figure = graph_objects.Figure()
         for name, field, colour, dash in _LINES:
-            line = graph_objects.Scatter(
-                x=[row.value for row in mine],
-                y=[getattr(row, field) for row in mine],
-                name=name,
-                legendgroup=name,
-                showlegend=number == 1,
-                mode="lines+markers",
-                line={"color": colour, "dash": dash},
+            figure.add_trace(
+                graph_objects.Scatter(
+                    x=[row.value for row in mine],
+                    y=[getattr(row, field) for row in mine],
+                    name=name,
+                    mode="lines+markers",
+                    line={"color": colour, "dash": dash},
+                )
             )
-            figure.add_trace(line, row=number, col=1)
-        figure.update_yaxes(title_text="ms", rangemode="tozero", row=number, col=1)
-        figure.update_xaxes(type="category", row=number, col=1)
-    figure.update_layout(
-        title_text=caption, template="plotly_white", height=360 * len(axes), hovermode="x unified"
-    )
-    try:
-        figure.write_html(file, include_plotlyjs=True)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+        figure.update_yaxes(title_text="ms", rangemode="tozero")
+        figure.update_xaxes(type="category")
+        figure.update_layout(hovermode="x unified")
+        charts.append((_TITLES[axis], html.chart(figure, 380, f"sweep by {axis}")))
+    return charts
+
+
+def _median(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return median(known) if known else 0.0

@@ -1,7 +1,7 @@
 """`qmptests bench`: what REINIT buys, measured, foretold and swept on emulated devices."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, table
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
 from qmptests.cli.migrate import Progress, check_writable, new_folder
+from qmptests.cli.report import gate
 from qmptests.errors import InputError
-from qmptests.report import comparison
+from qmptests.report import comparison, html, page_of_two
 from qmptests.units import parse_size
 from qmptests.vm import definition as definitions
 from qmptests.vm import devices
@@ -46,11 +47,12 @@ def list_() -> None:
 @click.option(
     "--against", default="", metavar="BUILD", help="Hold this build, in turn with the first, to it."
 )
+@click.option("--bisect", is_flag=True, help="With --against: exit status 125 if it can't be told.")
 @click.option("--predict", is_flag=True, help="Foretell 24 downtimes, then measure them.")
 @click.option("--rival", "rivals", is_flag=True, help="The other device that explains the series.")
 @click.option("--sweep", "sweeps", is_flag=True, help="By a REINIT's size, moment and number.")
 @click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path), help="HTML file for --sweep's picture."
+    "--plot", "plot_file", type=click.Path(path_type=Path), help="Also an HTML file with pictures."
 )
 @click.option(
     "--without",
@@ -85,16 +87,16 @@ def reinit(**options: Any) -> None:
 
     \b
     Examples:
-      qmptests bench reinit --source debian:trixie-backports
+      qmptests bench reinit --source debian:trixie-backports --plot table.html
       qmptests bench reinit --source ~/qemu/build --without no-infov2 --json table.json
       qmptests bench reinit --source debian:trixie-backports --against ~/qemu/build
       qmptests bench reinit --source ~/qemu/build --predict
       qmptests bench reinit --source ~/qemu/build --sweep --plot sweep.html
     """
+    if options["bisect"] and not options["against"]:
+        raise InputError("--bisect judges what --against measures: give both")
     if options["plot_file"]:
-        if not options["sweeps"]:
-            raise InputError("--plot draws what --sweep measures: give both")
-        plot.check()
+        html.check()
         check_writable(options["plot_file"])
     if options["json_file"]:
         check_writable(Path(options["json_file"]))
@@ -102,10 +104,10 @@ def reinit(**options: Any) -> None:
     try:
         setting = _setting(options, say)
         setting.check()
-        made = _Bench(setting, options, say).go()
+        status = _Bench(setting, options, say).go()
     finally:
         say.close()
-    sys.exit(0 if made else 1)
+    sys.exit(status)
 
 
 def _setting(options: dict[str, Any], say: Progress) -> Setting:
@@ -140,19 +142,21 @@ class _Bench:
         self.say = say
         self.output: Path = options["output"] or new_folder("bench-reinit")
         self.report: dict[str, Any] = {"format": FORMAT, "inputs": dict(setting.inputs())}
+        #: What --plot shows.
+        self.pictures: list[html.Section] = []
         #: Migrations that were to switch over and did not.
         self.failed: list[Sample] = []
-        #: Whether the build of --against is worse in something.
-        self.worse = False
+        #: What was judged of the build of --against.
+        self.rows: list[comparison.Row] = []
 
-    def go(self) -> bool:
-        """Run it, print and write; returns whether all that should switch over did."""
+    def go(self) -> int:
+        """Run it, print and write; returns the exit status."""
         self._print(tables.inputs(self.setting))
         parts = {"predict": self._predict, "rivals": self._rivals, "sweeps": self._sweep}
         parts["against"] = self._against
         chosen = [part for name, part in parts.items() if self.options[name]]
+        click.echo()
         for part in chosen or [self._compare]:
-            click.echo()
             part()
         for one in self.failed:
             click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
@@ -160,13 +164,34 @@ class _Bench:
         (self.output / "bench.json").write_bytes(data)
         if self.options["json_file"]:
             Path(self.options["json_file"]).write_bytes(data)
+        if self.options["plot_file"]:
+            title = f"REINIT: {self.setting.source.name} -> {self.setting.destination.name}"
+            inputs = tables.inputs(self.setting)
+            plot.page(self.options["plot_file"], title, inputs, self.pictures)
+            click.echo(f"plot: {self.options['plot_file']}")
         click.echo(f"\nevidence: {self.output}")
-        return not self.failed and not self.worse
+        return gate(
+            worse=bool(self.failed) or any(row.worse for row in self.rows),
+            told=comparison.told(self.rows),
+            bisect=self.options["bisect"],
+        )
 
     def _print(self, lines: Any) -> None:
         self.say.close()
         for line in lines:
             click.echo(line)
+
+    @property
+    def _pictured(self) -> bool:
+        return self.options["plot_file"] is not None
+
+    def _show(self, title: str, lines: Iterable[str], chart: html.Chart | None = None) -> None:
+        """A part of the report, on the terminal and in the picture."""
+        told = list(lines)
+        if self.pictures:
+            click.echo()
+        self._print(told)
+        self.pictures.append(html.Section(title, chart=chart, plain="\n".join(told)))
 
     def _run(self, name: str, sides: rounds.Sides, repeats: int) -> dict[str, list[Sample]]:
         count = self.options["repeats"] or repeats
@@ -185,11 +210,13 @@ class _Bench:
         found = self._run("table", sides, 5)
         for samples in found.values():
             self._check(samples)
-        self._print(tables.comparison(found, chosen))
-        click.echo()
-        self._print(tables.bargain(found, chosen))
-        click.echo()
-        self._print(tables.answers(found))
+        chart = plot.table(found) if self._pictured else None
+        self._show("Downtime with REINIT and without", tables.comparison(found, chosen), chart)
+        self._show("What REINIT saves, and what it costs", tables.bargain(found, chosen))
+        self._show("What the series' reviewer asked", tables.answers(found))
+        for samples in found.values() if self._pictured else ():
+            name = samples[0].folder
+            self.pictures.append(plot.migration(name, self.output / "table" / name))
 
     def _predict(self) -> None:
         told = []
@@ -210,7 +237,7 @@ class _Bench:
         for point, yes, ms in told:
             if ms is not None:
                 self._check(found[tables.side(point, yes)])
-        self._print(tables.foretold(told, found))
+        self._show("Foretold, and measured", tables.foretold(told, found))
 
     def _against(self) -> None:
         build = builds.resolve(self.options["against"], progress=self.say.step)
@@ -225,14 +252,16 @@ class _Bench:
         found = self._run("against", sides, 10)
         for samples in found.values():
             self._check(samples)
+        judged = []
         for variant in chosen:
             before, after = (sample.figures(found[f"{side}-{variant.name}"]) for side in "ab")
-            rows = comparison.judge(before, after)
+            judged.append(comparison.judge(before, after))
+        for variant, rows in zip(chosen, comparison.confirm(judged), strict=True):
             self.report[f"{variant.name} compared"] = rows
-            self.worse = self.worse or any(row.worse for row in rows)
+            self.rows += rows
             names = [f"{setting.source.name}, {variant.what}" for setting in (self.setting, other)]
-            self._print(comparison.lines(rows, *names))
-            click.echo()
+            chart = page_of_two.chart(rows) if self._pictured else None
+            self._show(f"Two builds: {variant.what}", comparison.lines(rows, *names), chart)
 
     def _rivals(self) -> None:
         sides = [
@@ -243,7 +272,7 @@ class _Bench:
         found = self._run("rivals", sides, 3)
         for samples in found.values():
             self._check(samples)
-        self._print(tables.rivals(found))
+        self._show("The other device that explains the series", tables.rivals(found))
 
     def _sweep(self) -> None:
         points = list(sweep.points(self.setting))
@@ -258,8 +287,6 @@ class _Bench:
             for variant in (sweep.WITHOUT,) if endless else (sweep.WITHOUT, sweep.WITH):
                 self._check(found[f"{point.name}-{variant.name}"])
         rows = sweep.rows(points, found)
-        self._print(tables.swept(rows))
-        if self.options["plot_file"]:
-            caption = f"REINIT, {self.setting.source.name}: downtime and total time"
-            plot.write(rows, self.options["plot_file"], caption)
-            click.echo(f"plot: {self.options['plot_file']}")
+        self._show("Sweep", tables.swept(rows))
+        if self._pictured:
+            self.pictures += [html.Section(t, chart=chart) for t, chart in plot.swept(rows)]

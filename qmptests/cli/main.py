@@ -39,7 +39,8 @@ def main() -> None:
         # `kill` and a lab's time limit get the same teardown as Ctrl-C.
         for number in _SIGNALS:
             signal.signal(number, _interrupt)
-        code = _run_for_git() if sys.argv[1:2] == ["bisect-run"] else _run()
+        for_git = sys.argv[1:2] == ["bisect-run"] or "--bisect" in sys.argv
+        code = _run_for_git() if for_git else _run()
         _ignore_signals()  # what was to be done is done: too late to interrupt it
     except KeyboardInterrupt:
         pass
@@ -59,7 +60,7 @@ def _ignore_signals() -> None:
 
 
 def _run_for_git() -> object:
-    """`bisect-run`'s own word, or BISECTION_ENDS: no error, nor a bug of ours, blames a commit."""
+    """The command's own word, or BISECTION_ENDS: no error, nor a bug of ours, blames a commit."""
     try:
         code = _run()
     except Exception:  # noqa: BLE001 - Python's own status for it is 1

@@ -3,7 +3,7 @@
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qmptests.matrix import table
@@ -90,18 +90,23 @@ def number_of(number: int, thing: str) -> str:
     return f"{number} {thing}{'s' * (number != 1)}"
 
 
-def _failures(items: Sequence[ItemResult]) -> Iterator[str]:
-    """What failed, alike failures together, those that are of most cells first."""
+def alike(items: Iterable[ItemResult]) -> list[list[ItemResult]]:
+    """Items with the same verdict, result and reason together, the largest group first."""
     groups: dict[tuple[str, ...], list[ItemResult]] = {}
-    bad = [item for item in items if item.verdict.bad]
-    for item in bad:
+    for item in items:
         key = (item.verdict, item.result, _masked(item))
         groups.setdefault(key, []).append(item)
-    ordered = sorted(groups.values(), key=len, reverse=True)
-    for number, alike in enumerate(ordered[:GROUPS]):
+    return sorted(groups.values(), key=len, reverse=True)
+
+
+def _failures(items: Sequence[ItemResult]) -> Iterator[str]:
+    """What failed, a few of each kind."""
+    bad = [item for item in items if item.verdict.bad]
+    ordered = alike(bad)
+    for number, group in enumerate(ordered[:GROUPS]):
         if number:
             yield ""
-        yield from _group(alike)
+        yield from _group(group)
     if left := sum(map(len, ordered[GROUPS:])):
         yield f"and {left} more, see {RESULTS}"
     if any(item.evidence and item.verdict is not Verdict.LOST for item in bad):
@@ -115,9 +120,9 @@ def _masked(item: ItemResult) -> str:
     return re.sub(r"0x[0-9a-fA-F]+|\d+", "#", text)
 
 
-def _group(alike: list[ItemResult]) -> Iterator[str]:
-    first, *others = alike
-    times = f"{len(alike)} times " if others else ""
+def _group(group: list[ItemResult]) -> Iterator[str]:
+    first, *others = group
+    times = f"{len(group)} times " if others else ""
     yield from _wrap(f"{times}{kind(first)}: {_name(first)}")
     if first.because:
         yield from _wrap(reason(first), "  ")

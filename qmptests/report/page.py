@@ -1,66 +1,64 @@
-"""A run as one HTML file that needs no network: what `templates/report.html` is filled with.
+"""A run as one HTML file: what `templates/run.html` is filled with."""
 
-jinja2 fills it, which is in the extra `report`.
-"""
-
+import json
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
-from qmptests.downtime.analysis import Analysis
-from qmptests.downtime.critical import UNATTRIBUTED
-from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.matrix.results import ItemResult, Verdict, by_pair, count
+from qmptests.builds.registry import version_order
+from qmptests.matrix import summary
+from qmptests.matrix.results import ItemResult, Verdict, count
+from qmptests.outcome.record import BuildRecord, HostRecord
+from qmptests.report import html, picture
+from qmptests.report.html import Chart
+from qmptests.report.picture import Share, Wait
 from qmptests.report.runs import Migration, Run, name_of
 
-#: Shares of the downtime below this part are put together.
-SMALL = 0.02
-OTHERS = "others"
-#: Colours that people with any colour vision tell apart (Okabe and Ito, less yellow and black).
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-_GREY = "#999999"
+#: Of a run with more items than this the details are put in compressed, and shown when asked for.
+LAZY = 200
+#: Downtimes that are apart by more than this factor are shown on a logarithmic axis.
+WIDE = 20
+#: Failures that are open when the page is.
+OPEN = 20
+#: What is linked of a migration's evidence, where it is there.
+EVIDENCE = ("", "source.trace.log", "destination.trace.log", "source.qmp.jsonl", "outcome.json")
 
-
-class Piece(NamedTuple):
-    """A part of a bar: per cent from the left, per cent wide."""
-
-    left: float
-    width: float
-    colour: str
-    label: str
-    ms: float
-
-
-class Mark(NamedTuple):
-    """Something that happened at one moment of precopy: per cent from the left."""
-
-    left: float
-    label: str
+_Pair = tuple[str, str]
 
 
 class Shown(NamedTuple):
-    """One item, as the page shows it; bars are empty where nothing is known."""
+    """One item, as the page shows it; pictures are "" where nothing is known.
+
+    `details`: HTML of what is in it; `shown`: whether it is open.
+    """
 
     number: int
     name: str
     verdict: Verdict
     item: ItemResult
     downtime_ms: float | None
-    total_ms: int | None
-    downtime: list[Piece]
-    precopy: list[Piece]
-    marks: list[Mark]
     evidence: str
+    details: str = ""
+    shown: bool = False
+
+
+class Cause(NamedTuple):
+    """Failures that are alike."""
+
+    kind: str
+    because: str
+    items: list[Shown]
 
 
 class Pair(NamedTuple):
-    """A cell of the heat map."""
+    """A cell of the heat map. `kind`: how it is coloured; `number`: of its worst item."""
 
     good: int
     bad: int
     other: int
+    number: int = 0
 
     @property
     def kind(self) -> str:
@@ -69,134 +67,207 @@ class Pair(NamedTuple):
             return "bad"
         return "good" if self.good else "other"
 
+    @property
+    def mark(self) -> str:
+        """One letter, for those who don't see the colour."""
+        return {"bad": "✗", "good": "✓", "other": "~"}[self.kind]
 
-def check() -> None:
-    """Raise EnvironmentFailure if nothing here can fill the page."""
-    try:
-        import jinja2  # noqa: F401, PLC0415
-    except ImportError as error:
-        text = "an HTML report needs jinja2: pip install 'qmptests[report]'"
-        raise EnvironmentFailure(text) from error
+    @property
+    def says(self) -> str:
+        """In words."""
+        parts = [(self.bad, "bad"), (self.good, "passed"), (self.other, "other")]
+        return ", ".join(f"{number} {what}" for number, what in parts if number)
+
+
+class _Known:
+    """What the migrations say of the whole run."""
+
+    def __init__(self) -> None:
+        self.builds: dict[str, BuildRecord] = {}
+        self.host: HostRecord | None = None
+
+    def see(self, migration: Migration) -> None:
+        outcome = migration.outcome
+        self.host = self.host or outcome.host
+        sides = [outcome.source] if outcome.source else []
+        for side in [*sides, *outcome.destinations]:
+            self.builds.setdefault(side.build.name, side.build)
+
+    def on(self) -> str:
+        """The machine."""
+        if self.host is None:
+            return ""
+        return f"{self.host.hostname}: {self.host.cpus} x {self.host.cpu}, Linux {self.host.kernel}"
 
 
 def write(run: Run, file: Path) -> None:
-    """Write the page; raises InputError for a run without verdicts, or a file that can't be."""
-    import jinja2  # noqa: PLC0415
-
-    results = run.results
-    if results is None:
-        raise InputError(f"{run.folder} was cut short: there are no verdicts to tell of")
-    known = {migration.name: migration for migration in run.migrations()}
+    """Write the page; raises InputError if that can't be."""
+    found = list(run.migrations())
+    results = run.verdicts(found)
+    known = _Known()
+    for migration in found:
+        known.see(migration)
+    by_folder = {migration.folder: migration for migration in found}
+    details = _Details()
     items = [
-        _shown(number, item, known.get(name_of(item)))
+        details.shown(number, item, by_folder.get(run.folder / item.evidence))
         for number, item in enumerate(results.items, 1)
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("qmptests.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    text = environment.get_template("report.html").render(
-        title=run.folder.name,
+    bad = [one for one in items if one.verdict.bad]
+    opened = {one.number for one in bad[:OPEN]} | ({1} if len(items) == 1 else set())
+    items = [one._replace(shown=one.number in opened) for one in items]
+    overview = _overview(items)
+    lazy = ""
+    if len(items) > LAZY:
+        lazy = html.packed(json.dumps({f"i{o.number}": o.details for o in items if not o.shown}))
+    html.write(
+        file,
+        "run.html",
+        overview is not None,
+        title=run.folder.resolve().name,
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(results.started)),
         seconds=results.seconds,
+        host=known.on(),
+        builds=list(known.builds.values()),
         counts=count(results.items),
         fine=results.exit == 0,
+        word="Cut short" if run.results is None else "Not fine" if results.exit else "Fine",
         findings=results.findings,
         not_run=results.not_run,
         problems=run.problems,
+        causes=_causes(items),
         sources=_names(results.items, "source"),
         destinations=_names(results.items, "destination"),
-        pairs=_pairs(results.items),
-        bad=[shown for shown in items if shown.verdict.bad],
+        pairs=_by_pair(items),
+        machines=_machines(items),
+        overview=overview,
+        marks=picture.MARKS,
+        lazy=lazy,
         items=items,
     )
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+
+
+class _Details:
+    """What is in each item."""
+
+    def __init__(self) -> None:
+        self._template = html.template("details.html")
+
+    def shown(self, number: int, item: ItemResult, migration: Migration | None) -> Shown:
+        made = migration.analysis if migration else None
+        downtime = made.downtime if made else None
+        exact = downtime.us / 1e3 if downtime and downtime.us > 0 else None
+        attempts = migration.outcome.attempts if migration else []
+        times = attempts[-1].times if attempts else None
+        waits: list[Wait] = picture.waits(made.precopy) if made else []
+        shares: list[Share] = picture.shares(downtime) if downtime and exact else []
+        filling = {
+            "item": item,
+            "whole": picture.whole(made) if made else "",
+            "waits": waits,
+            "stopped": picture.stopped(downtime) if downtime and exact else "",
+            "shares": shares,
+            "downtime_ms": exact,
+            "total_ms": times.total_ms if times else None,
+            "qemu_ms": times.downtime_ms if times else None,
+            "evidence": item.evidence,
+            "files": [
+                name
+                for name in EVIDENCE
+                if migration is not None and (not name or (migration.folder / name).exists())
+            ]
+            or [""],
+        }
+        return Shown(
+            number=number,
+            name=name_of(item),
+            verdict=item.verdict,
+            item=item,
+            downtime_ms=item.downtime_ms if exact is None else exact,
+            evidence=item.evidence,
+            details=self._template.render(one=filling).strip(),
+        )
+
+
+def _causes(items: Sequence[Shown]) -> list[Cause]:
+    by_item = {id(one.item): one for one in items}
+    return [
+        Cause(summary.kind(group[0]), summary.reason(group[0]), [by_item[id(i)] for i in group])
+        for group in summary.alike(one.item for one in items if one.verdict.bad)
+    ]
 
 
 def _names(items: Sequence[ItemResult], side: str) -> list[str]:
     return list(dict.fromkeys(item.coordinates[side] for item in items if item.cell))
 
 
-def _pairs(items: Sequence[ItemResult]) -> dict[tuple[str, str], Pair]:
-    found = {}
-    for pair, those in by_pair(items).items():
-        bad = sum(item.verdict.bad for item in those)
-        good = sum(item.verdict is Verdict.PASSED for item in those)
-        found[pair] = Pair(good, bad, len(those) - good - bad)
-    return found
+def _by_pair(items: Iterable[Shown]) -> dict[_Pair, Pair]:
+    """(source, destination) -> what became of the items between them."""
+    found: dict[_Pair, list[Shown]] = {}
+    for one in items:
+        if one.item.cell:
+            at = one.item.coordinates
+            found.setdefault((at["source"], at["destination"]), []).append(one)
+    return {pair: _pair(those) for pair, those in found.items()}
 
 
-def _shown(number: int, item: ItemResult, migration: Migration | None) -> Shown:
-    made = migration.analysis if migration else None
-    attempts = migration.outcome.attempts if migration else []
-    exact = made.downtime.us / 1e3 if made and made.downtime else None
-    return Shown(
-        number=number,
-        name=name_of(item),
-        verdict=item.verdict,
-        item=item,
-        downtime_ms=item.downtime_ms if exact is None else exact,
-        total_ms=attempts[-1].times.total_ms if attempts else None,
-        downtime=list(_downtime(made)) if made else [],
-        precopy=list(_precopy(made)) if made else [],
-        marks=list(_marks(made)) if made else [],
-        evidence=item.evidence,
-    )
+def _pair(those: Sequence[Shown]) -> Pair:
+    bad = sum(one.verdict.bad for one in those)
+    good = sum(one.verdict is Verdict.PASSED for one in those)
+    worst = max(those, key=lambda one: (one.verdict.bad, one.verdict is not Verdict.PASSED))
+    return Pair(good, bad, len(those) - good - bad, worst.number)
 
 
-def _downtime(made: Analysis) -> Iterator[Piece]:
-    """The critical path, in order of time."""
-    if made.downtime is None or not made.downtime.us:
-        return
-    whole = made.downtime.us
-    shares: dict[str, int] = defaultdict(int)
-    for share in made.downtime.shares():
-        name = "unattributed" if share.owner == UNATTRIBUTED else f"{share.owner} {share.step}"
-        shares[name] += share.us
-    kept = {name: us for name, us in shares.items() if us >= SMALL * whole}
-    if rest := whole - sum(kept.values()):
-        kept[OTHERS] = rest
-    left = 0.0
-    for number, (name, us) in enumerate(kept.items()):
-        width = 100 * us / whole
-        colour = _GREY if name == OTHERS else COLOURS[number % len(COLOURS)]
-        yield Piece(left, width, colour, name, us / 1e3)
-        left += width
+def _machines(items: Sequence[Shown]) -> dict[str, dict[_Pair, Pair]]:
+    """Machine type -> pair of builds -> what became of it; from old to new in each family."""
+    found: dict[str, list[Shown]] = {}
+    for one in items:
+        if one.item.cell and "machine" in one.item.coordinates:
+            found.setdefault(one.item.coordinates["machine"], []).append(one)
+    return {machine: _by_pair(found[machine]) for machine in sorted(found, key=_family)}
 
 
-def _precopy(made: Analysis) -> Iterator[Piece]:
-    """What switchover waited for."""
-    story = made.precopy
-    colours = {why: COLOURS[n % len(COLOURS)] for n, why in enumerate(_reasons(made))}
-    part = 100 / (story.us or 1)
-    for interval in story.intervals:
-        left, width = part * (interval.begin_us - story.begin_us), part * interval.us
-        label = f"{interval.why} {', '.join(interval.devices)}".rstrip()
-        yield Piece(left, width, colours[interval.why], label, interval.us / 1e3)
+def _family(machine: str) -> tuple[str, Any]:
+    family, _, _ = machine.rpartition("-")
+    return family, version_order(machine)
 
 
-def _reasons(made: Analysis) -> list[str]:
-    return list(dict.fromkeys(str(interval.why) for interval in made.precopy.intervals))
+def _overview(items: Sequence[Shown]) -> Chart | None:
+    """A box and all points for each pair of builds; None if there are not two downtimes."""
+    from plotly import graph_objects  # noqa: PLC0415
 
-
-def _marks(made: Analysis) -> Iterator[Mark]:
-    """Acks that were given, and REINITs."""
-    story = made.precopy
-
-    def at(us: int) -> float:
-        return min(100.0, 100 * (us - story.begin_us) / (story.us or 1))
-
-    for ack in story.acks[-50:]:
-        if ack.given_us is not None:
-            ms = (ack.given_us - story.begin_us) / 1e3
-            yield Mark(at(ack.given_us), f"{ack.device}: {ack.why} ack at {ms:.0f} ms")
-    for device in story.devices:
-        for reinit in device.reinits[-50:]:
-            ms = (reinit.at_us - story.begin_us) / 1e3
-            yield Mark(at(reinit.at_us), f"{device.name}: REINIT at {ms:.0f} ms")
+    groups: dict[str, list[Shown]] = {}
+    for one in items:
+        if one.downtime_ms:
+            at = one.item.coordinates
+            name = f"{at['source']} → {at['destination']}" if one.item.cell else "other tests"
+            groups.setdefault(name, []).append(one)
+    if sum(map(len, groups.values())) < 2:
+        return None
+    figure = graph_objects.Figure()
+    for name, those in reversed(groups.items()):
+        figure.add_trace(
+            graph_objects.Box(
+                x=[round(one.downtime_ms or 0, 3) for one in those],
+                name=name,
+                text=[one.name for one in those],
+                customdata=[f"i{one.number}" for one in those],
+                hovertemplate="%{text}<br>%{x} ms<extra></extra>",
+                boxpoints="all",
+                jitter=0.5,
+                pointpos=0,
+                marker={"color": html.BLUE, "size": 5, "opacity": 0.6},
+                line={"color": html.GREY, "width": 1},
+                fillcolor="rgba(0,0,0,0)",
+                showlegend=False,
+            )
+        )
+    every = [one.downtime_ms for those in groups.values() for one in those if one.downtime_ms]
+    wide = max(every) > WIDE * min(every)
+    figure.update_xaxes(title_text="downtime, ms", showgrid=True)
+    figure.update_xaxes(type="log", dtick="D1") if wide else figure.update_xaxes(rangemode="tozero")
+    said = [
+        f"{name}: median {median(one.downtime_ms or 0 for one in those):.1f} ms of {len(those)}"
+        for name, those in groups.items()
+    ]
+    return html.chart(figure, 90 + 46 * len(groups), f"downtimes: {'; '.join(said)}")

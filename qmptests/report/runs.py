@@ -1,7 +1,8 @@
 """Run folders read back: what each cell took. What can't be read is a line, not the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -9,7 +10,7 @@ from qmptests.downtime import analysis
 from qmptests.downtime.analysis import Analysis
 from qmptests.errors import InputError
 from qmptests.matrix import results as matrix_results
-from qmptests.matrix.results import ItemResult, RunResults
+from qmptests.matrix.results import ItemResult, RunResults, Verdict
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import OutcomeRecord, Result
 
@@ -54,6 +55,14 @@ class Run:
         self.results = results
         self.problems = problems
 
+    def verdicts(self, migrations: Iterable[Migration]) -> RunResults:
+        """What the run says; of one that was cut short, what its finished migrations say."""
+        if self.results is not None:
+            return self.results
+        items = [_item(self.folder, migration) for migration in migrations]
+        began = min((m.created for m in items), default=0.0)
+        return RunResults(started=began, seconds=0.0, items=[m.item for m in items], exit=1)
+
     def migrations(self) -> Iterator[Migration]:
         """One after the other, each read when it is asked for."""
         if self.results is None:
@@ -79,9 +88,40 @@ class Run:
         yield Migration(name=name, folder=folder, outcome=outcome, analysis=made)
 
 
+class _Told(NamedTuple):
+    created: float
+    item: ItemResult
+
+
+def _item(run: Path, migration: Migration) -> _Told:
+    """The item that a migration of a run without verdicts is."""
+    outcome = migration.outcome
+    good = outcome.result == outcome.plan.expected
+    coordinates = {}
+    if outcome.source and outcome.destinations:
+        coordinates = {
+            "source": outcome.source.build.name,
+            "destination": outcome.destinations[-1].build.name,
+            "machine": outcome.plan.machine,
+        }
+    item = ItemResult(
+        nodeid=migration.name,
+        verdict=Verdict.PASSED if good else Verdict.FAILED,
+        seconds=0.0,
+        cell=outcome.cell or (outcome.name if coordinates else ""),
+        coordinates=coordinates,
+        result=str(outcome.result),
+        because="" if good else outcome.error,
+        evidence=str(migration.folder.relative_to(run)),
+        downtime_ms=outcome.attempts[-1].times.downtime_ms if outcome.attempts else None,
+    )
+    return _Told(outcome.created, item)
+
+
 def name_of(item: ItemResult) -> str:
     """By what an item is found in another run: its node id, wherever that was run."""
-    return item.nodeid.rpartition("/")[2]
+    file, colons, test = item.nodeid.partition("::")
+    return f"{file.rpartition('/')[2]}{colons}{test}" if colons else file
 
 
 def read(folder: Path) -> Run:

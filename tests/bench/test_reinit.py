@@ -11,7 +11,9 @@ import pytest
 from qmptests import builds
 from qmptests.bench import plot, rounds, sweep, variants
 from qmptests.bench.setting import Setting
+from qmptests.report import html
 from qmptests.vm import definition, devices
+from tests.report import markup
 
 NEW = "debian:trixie-backports"
 #: The initial data take all but the first 100 ms, in which QEMU never switches over.
@@ -91,15 +93,22 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     assert row.with_ms is not None
     assert row.without_ms is not None
     file = tmp_path / "sweep.html"
-    plot.write([row], file, "two REINITs")
-    assert "two REINITs" in file.read_text()
+    ((title, chart),) = plot.swept([row])
+    pictured = plot.migration("one of them", tmp_path / found[sides[0][0]][0].folder)
+    assert len(pictured.pictures) == 2
+    assert pictured.pictures[0].count('class="reinit"') == 2
+    plot.page(file, "two REINITs", ["all of it"], [html.Section(title, chart=chart), pictured])
+    text, _ = markup.read(file)
+    assert '<h1 class="">two REINITs</h1>' in text
+    assert "all of it" in text
 
 
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["--source", "debian:trixie"], "has no switchover-ack that can be asked for again"),
-        (["--source", NEW, "--plot", "x.html"], "give both"),
+        (["--source", NEW, "--bisect"], "give both"),
+        (["--source", NEW, "--plot", "/nowhere/x.html"], "cannot write /nowhere/x.html"),
         (["--source", NEW, "--busy", "e1000e"], "the bench takes emulated VFIO devices"),
         (["--source", NEW, "--switchover-bandwidth", "much"], "'much' is not a size"),
         (["--source", NEW, "--json", "/nowhere/x.json"], "cannot write /nowhere/x.json"),
@@ -107,7 +116,7 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
 )
 def test_what_can_not_be_measured_is_refused_in_one_line(args: list[str], words: str) -> None:
     done = bench("reinit", *args)
-    assert done.returncode == 2
+    assert done.returncode == (128 if "--bisect" in args else 2)
     (line,) = done.stderr.splitlines()
     assert words in line
 

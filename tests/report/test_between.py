@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from qmptests.errors import InputError
-from qmptests.report import between, runs
+from qmptests.report import between, page_of_two, runs
 from qmptests.report.effect import Verdict
+from tests.report.markup import read
 
 
 def qmptests(*args: str) -> subprocess.CompletedProcess[str]:
@@ -30,10 +31,12 @@ def test_a_run_is_read_back_with_its_figures(run: Path) -> None:
 
 def test_a_run_against_itself_often_enough_is_the_same(run: Path) -> None:
     side = between.repeats([runs.read(run)] * 5)
-    (cell,) = between.compare(side, side)
-    assert {row.effect.verdict for row in cell.rows} == {Verdict.SAME}
-    (line,) = between.lines([cell])
-    assert line == "3 figures of 1 cells: 0 changed, 3 not changed, 0 can't be told"
+    found = between.compare(side, side)
+    assert {row.effect.verdict for row in found.rows} == {Verdict.SAME}
+    assert list(between.lines(found)) == [
+        "3 figures of 1 cells: 0 changed, 3 not changed, 0 can't be told",
+        "not worse: B, held against A",
+    ]
 
 
 def test_a_figure_that_got_worse_is_told_and_is_the_exit_status(run: Path, tmp_path: Path) -> None:
@@ -49,7 +52,7 @@ def test_a_figure_that_got_worse_is_told_and_is_the_exit_status(run: Path, tmp_p
     assert done.returncode == 1, done.stderr
     assert "worse" in done.stdout
     assert "3 figures of 1 cells: 1 changed" in done.stdout
-    (cell,) = json.loads((tmp_path / "x.json").read_bytes())
+    (cell,) = json.loads((tmp_path / "x.json").read_bytes())["cells"]
     assert [row["name"] for row in cell["rows"]] == ["downtime", "precopy", "total"]
     done = qmptests("report", *[str(slow)] * 5, *[w.replace(str(slow), str(run)) for w in more])
     assert done.returncode == 0
@@ -101,3 +104,53 @@ def test_runs_without_a_common_cell_are_refused(run: Path) -> None:
     side = between.repeats([runs.read(run)])
     with pytest.raises(InputError, match="no migration in common"):
         between.compare(side, {"another": {"downtime": [1.0]}})
+
+
+def cells(count: int, factor: float) -> dict[str, dict[str, list[float]]]:
+    return {f"cell{n}": {"downtime": [factor * (100 + n % 7)]} for n in range(count)}
+
+
+def test_many_cells_of_one_repeat_are_told_together() -> None:
+    found = between.compare(cells(30, 1.0), cells(30, 1.2))
+    assert (found.worse, found.told, found.word) == (True, True, "Worse")
+    (together,) = found.together
+    assert together.effect.part == pytest.approx(0.2)
+    assert "all 30 cells together" in "\n".join(between.lines(found))
+    assert between.compare(cells(30, 1.0), cells(30, 1.0)).word == "Not worse"
+    assert between.compare(cells(3, 1.0), cells(3, 1.2)).word == "Can't tell"
+
+
+def test_the_exit_status_is_one_that_git_bisect_takes(run: Path, tmp_path: Path) -> None:
+    """One repeat of one cell tells nothing."""
+    assert qmptests("report", str(run), "--compare", str(run)).returncode == 0
+    done = qmptests("report", str(run), "--compare", str(run), "--bisect")
+    assert done.returncode == 125
+    assert "can't tell: B, held against A" in done.stdout
+    assert qmptests("report", str(run), "--compare", str(tmp_path), "--bisect").returncode == 128
+    many = [str(run)] * 5 + [word for _ in range(5) for word in ("--compare", str(run))]
+    assert qmptests("report", *many, "--bisect").returncode == 0
+
+
+def test_only_the_figures_that_are_asked_for_count(run: Path) -> None:
+    done = qmptests("report", str(run), "--compare", str(run), "--figure", "down*")
+    assert "1 figures of 1 cells" in done.stdout
+    done = qmptests("report", str(run), "--compare", str(run), "--figure", "none such")
+    assert done.returncode == 2
+    assert "with the figures that are asked for" in done.stderr
+
+
+def test_options_of_a_comparison_need_one(run: Path) -> None:
+    for option in (["--bisect"], ["--figure", "x"], [str(run)]):
+        done = qmptests("report", str(run), *option)
+        assert done.returncode in (2, 128)
+        assert "go with --compare" in done.stderr
+
+
+def test_a_comparison_is_a_page(run: Path, tmp_path: Path) -> None:
+    found = between.compare(cells(30, 1.0), cells(30, 1.2))
+    page_of_two.write(found, "old", "new & <b>", tmp_path / "x.html")
+    text, _ = read(tmp_path / "x.html")
+    assert '<h1 class="bad">Worse: new &amp; &lt;b&gt;</h1>' in text
+    assert text.count('data-chart="') == 1
+    assert "cell29" in text
+    assert 'id="plotly"' in text

@@ -56,6 +56,58 @@ def test_turned_round_it_is_the_opposite(before: list[float], after: list[float]
         assert other.high == pytest.approx(-one.low)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 8])
+def test_signed_ranks_are_counted_as_by_hand(count: int) -> None:
+    by_hand = [0] * (count * (count + 1) // 2 + 1)
+    for signs in itertools.product((0, 1), repeat=count):
+        by_hand[sum(n for n, sign in enumerate(signs, 1) if sign)] += 1
+    assert effect._signed_ways(count) == by_hand
+
+
+def test_signed_ranks_are_those_of_the_tables() -> None:
+    """The critical values of T at 5 %, two-sided: 0 of 6 pairs, 8 of 10, 52 of 20; each plus one.
+
+    Source: Hollander, Wolfe and Chicken, table A.4.
+    """
+    assert [effect._signed_rank(n, 0.05) for n in (5, 6, 10, 20)] == [0, 1, 9, 53]
+    near, exact = (effect._signed_rank(n, 0.05) for n in (51, 50))
+    assert 0 < near - exact < 40
+
+
+def test_the_chance_is_that_of_the_interval() -> None:
+    """It is 5 % or less exactly where the interval leaves out 0."""
+    source = random.Random(4)
+    for _ in range(300):
+        before = [source.gauss(100, 5) for _ in range(source.randint(4, 9))]
+        after = [source.gauss(106, 5) for _ in range(source.randint(4, 9))]
+        pairs = [source.gauss(104, 5) for _ in range(len(before))]
+        found = [compare(before, after)]
+        if len(before) >= 6:
+            found.append(effect.paired(before, pairs))
+        for one in found:
+            assert one.low is not None
+            assert one.high is not None
+            assert (one.chance <= 0.05) is not (one.low <= 0 <= one.high)
+
+
+def test_pairs_tell_what_two_sets_can_not() -> None:
+    """Cells are far apart, each has one repeat, and all have become slower by a tenth."""
+    source = random.Random(6)
+    before = [10.0 * 2**n * source.gauss(1, 0.02) for n in range(10)]
+    after = [figure * 1.1 * source.gauss(1, 0.02) for figure in before]
+    assert compare(before, after).verdict is Verdict.UNKNOWN
+    found = effect.paired(before, after)
+    assert found.verdict is Verdict.CHANGED
+    assert 0.07 < found.part < 0.13
+    assert effect.paired(before[:5], after[:5]).needed == 6
+
+
+def test_what_is_no_pair_is_refused() -> None:
+    for before, after in (([], []), ([1.0], [0.0]), ([-1.0], [1.0])):
+        with pytest.raises(ValueError, match="above 0"):
+            effect.paired(before, after)
+
+
 @given(st.lists(figures, min_size=1, max_size=3), st.lists(figures, min_size=1, max_size=3))
 def test_too_few_repeats_say_nothing(before: list[float], after: list[float]) -> None:
     found = compare(before, after)

@@ -1,0 +1,127 @@
+"""HTML pages that are one file and need no network: text, tables, and charts that plotly draws.
+
+jinja2 fills `templates/`; it and plotly are in the extra `report`. plotly's script is put in once,
+compressed, and started when the page stands: it does not hold up what there is to read. Without
+scripts a page has all but its charts, and each chart's figures are in a table too.
+"""
+
+import base64
+import gzip
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qmptests.errors import EnvironmentFailure, InputError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from plotly.graph_objects import Figure
+
+#: Colours that people with any colour vision tell apart (Okabe and Ito).
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+SKY, RED, YELLOW, GREY = "#56B4E9", "#D55E00", "#F0E442", "#999999"
+
+
+class Chart(NamedTuple):
+    """A chart: plotly's JSON, its height in pixels, and what it shows, in words."""
+
+    figure: str
+    height: int
+    says: str
+
+
+class Word(NamedTuple):
+    """A table's entry. `kind`: good, bad, other, or "" for plain text; `link`: within the page."""
+
+    text: str
+    kind: str = ""
+    link: str = ""
+
+
+class Table(NamedTuple):
+    """Rows below headings; the first `names` columns are names, the others figures."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Word]]
+    names: int = 1
+
+
+class Section(NamedTuple):
+    """A part of a page: what is in it comes in this order. `pictures`: SVG."""
+
+    title: str
+    text: Sequence[str] = ()
+    pictures: Sequence[str] = ()
+    chart: Chart | None = None
+    table: Table | None = None
+    plain: str = ""
+
+
+def check() -> None:
+    """Raise EnvironmentFailure if what makes a page is not installed."""
+    try:
+        import jinja2  # noqa: F401, PLC0415
+        import plotly  # noqa: F401, PLC0415
+    except ImportError as error:
+        text = f"an HTML page needs {error.name}: pip install 'qmptests[report]'"
+        raise EnvironmentFailure(text) from error
+
+
+def chart(figure: "Figure", height: int, says: str) -> Chart:
+    """A chart for a page; its colours follow the page's, light or dark."""
+    figure.update_layout(
+        template="none",
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        margin={"l": 10, "r": 20, "t": 10, "b": 45},
+        height=height,
+        font={"size": 13},
+    )
+    figure.update_xaxes(automargin=True)
+    figure.update_yaxes(automargin=True)
+    # "</" would end the script that it stands in.
+    return Chart(figure.to_json().replace("</", "<\\/"), height, says)
+
+
+def packed(text: str) -> str:
+    """Compressed, in letters that a page may hold."""
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode()
+
+
+@cache
+def _plotly() -> str:
+    from plotly.offline import get_plotlyjs  # noqa: PLC0415
+
+    return packed(get_plotlyjs())
+
+
+def template(name: str) -> "Template":
+    """One of `templates/`."""
+    import jinja2  # noqa: PLC0415
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("qmptests.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
+
+
+def write(file: Path, name: str, charts: bool, **filling: Any) -> None:
+    """Fill a template; raises InputError for a file that can't be written."""
+    text = template(name).render(plotly=_plotly() if charts else "", **filling)
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {file}: {error.strerror}") from error
+
+
+def write_sections(
+    file: Path, title: str, sections: Sequence[Section], *, kind: str = "", lead: Sequence[str] = ()
+) -> None:
+    """A page of a title, a few lines below it, and sections. `kind`: good or bad, of the title."""
+    charts = any(section.chart for section in sections)
+    write(file, "sections.html", charts, title=title, kind=kind, lead=lead, sections=sections)
