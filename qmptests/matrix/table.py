@@ -15,21 +15,22 @@ _LEFT = ("pair", "machines")
 
 def lines(items: Sequence[ItemResult]) -> list[str]:
     """A row for each pair of builds, one for tests without a cell, and the total."""
-    wide = columns(_rows(items), left=_LEFT)
+    wide = columns(rows(items), left=_LEFT)
     if all(len(line) <= WIDTH for line in wide):
         return wide
-    return columns(_rows(items, brief=True), left=_LEFT)
+    return columns(rows(items, brief=True), left=_LEFT)
 
 
-def _rows(items: Sequence[ItemResult], *, brief: bool = False) -> list[Row]:
+def rows(items: Sequence[ItemResult], *, brief: bool = False) -> list[Row]:
+    """What is in the table, headings first, without columns in which nothing is."""
     pairs = by_pair(items)
-    rows = [_row(f"{source} -> {to}", of, brief) for (source, to), of in pairs.items()]
+    found = [_row(f"{source} -> {to}", of, brief) for (source, to), of in pairs.items()]
     if others := [item for item in items if not item.cell]:
-        rows.append(_row("other tests", others, brief))
-    if len(rows) > 1:
-        rows.append(_row("total", items, brief))
+        found.append(_row("other tests", others, brief))
+    if len(found) > 1:
+        found.append(_row("total", items, brief))
     heading = ["pair", "cells", *Verdict, "machines", "median", "downtime"]
-    return _without_zeros([heading, *rows]) if rows else []
+    return _without_zeros([heading, *found]) if found else []
 
 
 def machine_range(names: Iterable[str]) -> str:
@@ -57,6 +58,21 @@ def columns(rows: Sequence[Row], left: Iterable[str]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def grid(rows: Sequence[Row], width: int) -> list[str]:
+    """Rows in a frame, the first being the headings, without the last columns if it is too wide."""
+    while rows and sum(max(map(len, column)) + 3 for column in zip(*rows, strict=True)) >= width:
+        rows = [row[:-1] for row in rows]
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rule = f"+{'+'.join('-' * (width + 2) for width in widths)}+"
+    told = [
+        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
+        for row in rows
+    ]
+    return [rule, told[0], rule, *told[1:], rule]
 
 
 def _row(name: str, items: Sequence[ItemResult], brief: bool) -> Row:

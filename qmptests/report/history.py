@@ -1,4 +1,4 @@
-"""Many nights remembered: each test's verdicts and downtimes, run by run, in one SQLite file.
+"""Many nights remembered: each test's verdicts and figures, run by run, in one SQLite file.
 
 It is made of run folders and can be made again of them at any time: they are the truth.
 """
@@ -6,20 +6,24 @@ It is made of run folders and can be made again of them at any time: they are th
 import sqlite3
 import time
 from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.matrix.results import Verdict
+from qmptests.report import effect
+from qmptests.report.comparison import LEAST_MS
 from qmptests.report.runs import Run, name_of
 
-FORMAT = 1
+FORMAT = 2
 """`user_version` of the file; raised when a table changes."""
 
 _TABLES = """
 create table runs (
     id integer primary key,
-    folder text not null unique,   -- as it was given
+    folder text not null unique,   -- as it was given, absolute
     started real not null          -- seconds since the epoch
 );
 create table items (
@@ -27,33 +31,97 @@ create table items (
     name text not null,            -- test and cell
     verdict text not null,
     because text not null,
-    downtime_ms integer,           -- as QEMU reports it
     primary key (run, name)
 ) without rowid;
+create table figures (
+    run integer not null references runs (id) on delete cascade,
+    name text not null,
+    figure text not null,          -- as of qmptests report --compare
+    ms real not null,
+    primary key (run, name, figure)
+) without rowid;
 """
-#: Name, verdict, because, downtime, folder, started.
-_Row: TypeAlias = tuple[str, str, str, int | None, str, float]
+#: Name, verdict, because, folder, started, downtime.
+_Row: TypeAlias = tuple[str, str, str, str, float, float | None]
 _BAD = tuple(str(verdict) for verdict in Verdict if verdict.bad)
+#: Runs of a test that are looked at for a change, the newest; a side of it has four.
+_LATELY, _SIDE = 40, effect.least_repeats()
+
+
+class Night(NamedTuple):
+    """One run of one test. `downtime_ms`: None if there was none."""
+
+    run: str
+    started: float
+    verdict: str
+    because: str
+    downtime_ms: float | None
+
+    @property
+    def bad(self) -> bool:
+        """Whether the verdict is."""
+        return self.verdict in _BAD
+
+
+class Shift(NamedTuple):
+    """Since `run` downtime is another: its median before and since, milliseconds."""
+
+    run: str
+    before: float
+    after: float
+
+    @property
+    def slower(self) -> bool:
+        """Whether that is for the worse."""
+        return self.after > self.before
 
 
 class Trend(NamedTuple):
-    """One test over all runs that had it, in order of time.
-
-    `verdicts`: a word each. `first_bad`: the run since which it is bad, "" if it is not now; it was
-    good in the run before, or there is none. `downtimes_ms`: None where there is none.
-    """
+    """One test over all runs that had it, in order of time, and did not skip it."""
 
     name: str
-    verdicts: list[str]
-    first_bad: str
-    first_bad_at: float
-    because: str
-    downtimes_ms: list[int | None]
+    nights: list[Night]
 
     @property
     def bad(self) -> bool:
         """Whether it is bad now."""
-        return bool(self.first_bad)
+        return self.nights[-1].bad
+
+    @property
+    def first_bad(self) -> Night | None:
+        """The run since which it is bad; it was good in the run before, or there is none."""
+        first = None
+        for night in reversed(self.nights):
+            if not night.bad:
+                break
+            first = night
+        return first
+
+    @property
+    def ever_good(self) -> bool:
+        """Whether any run was."""
+        return not all(night.bad for night in self.nights)
+
+    def downtimes(self) -> list[Night]:
+        """The runs in which there was one."""
+        return [night for night in self.nights if night.downtime_ms is not None]
+
+    def shift(self) -> Shift | None:
+        """The run since which downtime is another, if that is more than chance.
+
+        Of all ways to divide the runs in two the one that chance explains least, if it would do so
+        in less than one of twenty tests that have not changed.
+        """
+        nights = self.downtimes()[-_LATELY:]
+        figures = [night.downtime_ms or 0.0 for night in nights]
+        splits = range(_SIDE, len(figures) - _SIDE + 1)
+        found = [(effect.compare(figures[:n], figures[n:], least=LEAST_MS), n) for n in splits]
+        if not found:
+            return None
+        best, n = min(found, key=lambda pair: pair[0].chance)
+        if best.verdict is not effect.Verdict.CHANGED or best.chance * len(found) > effect.ALPHA:
+            return None
+        return Shift(nights[n].run, best.before, best.after)
 
 
 class History:
@@ -70,7 +138,7 @@ class History:
             elif version != FORMAT:
                 raise InputError(
                     f"{file} has format {version}, this qmptests has {FORMAT}: make it again of "
-                    "the run folders"
+                    f"the run folders with qmptests history rebuild {file}"
                 )
             self._db.execute("pragma foreign_keys = on")
         except sqlite3.Error as error:
@@ -90,42 +158,49 @@ class History:
         results = run.results
         if results is None:
             raise InputError(f"{run.folder} was cut short: it is not remembered")
-        rows = [
-            (name_of(item), str(item.verdict), item.because, item.downtime_ms)
+        items = [(name_of(item), str(item.verdict), item.because) for item in results.items]
+        figures = {
+            (name_of(item), "downtime"): float(item.downtime_ms)
             for item in results.items
-        ]
+            if item.downtime_ms is not None
+        }
+        for migration in run.migrations():
+            figures |= {(migration.name, name): ms for name, ms in migration.figures().items()}
         folder = str(run.folder.absolute())
         try:
             with self._db:
                 self._db.execute("delete from runs where folder = ?", (folder,))
-                cursor = self._db.execute(
+                number = self._db.execute(
                     "insert into runs (folder, started) values (?, ?)", (folder, results.started)
+                ).lastrowid
+                self._db.executemany(
+                    "insert or replace into items values (?, ?, ?, ?)",
+                    [(number, *row) for row in items],
                 )
                 self._db.executemany(
-                    "insert or replace into items values (?, ?, ?, ?, ?)",
-                    [(cursor.lastrowid, *row) for row in rows],
+                    "insert into figures values (?, ?, ?, ?)",
+                    [(number, *key, ms) for key, ms in figures.items()],
                 )
         except sqlite3.Error as error:
             raise EnvironmentFailure(f"cannot write {self.file}: {error}") from error
-        return len(rows)
+        return len(items)
 
     def trends(self) -> Iterator[Trend]:
         """Each test's, by its name."""
-        rows = self._db.execute(
-            "select name, verdict, because, downtime_ms, folder, started from items"
-            " join runs on runs.id = items.run where verdict != ? order by name, started, runs.id",
+        rows: Iterator[_Row] = self._db.execute(
+            "select items.name, verdict, because, folder, started, ms from items"
+            " join runs on runs.id = items.run"
+            " left join figures on figures.run = items.run and figures.name = items.name"
+            " and figure = 'downtime'"
+            " where verdict != ? order by items.name, started, runs.id",
             (str(Verdict.SKIPPED),),
         )
-        name = ""
-        mine: list[_Row] = []
-        for row in rows:
-            if row[0] != name and mine:
-                yield _trend(mine)
-                mine = []
-            name = row[0]
-            mine.append(row)
-        if mine:
-            yield _trend(mine)
+        for name, mine in groupby(rows, key=itemgetter(0)):
+            nights = [
+                Night(Path(folder).name, started, verdict, because, ms)
+                for _, verdict, because, folder, started, ms in mine
+            ]
+            yield Trend(name, nights)
 
     def runs(self) -> int:
         """How many it remembers."""
@@ -133,35 +208,47 @@ class History:
         return int(count)
 
 
-def _trend(rows: list[_Row]) -> Trend:
-    since = len(rows)
-    while since and rows[since - 1][1] in _BAD:
-        since -= 1
-    now_bad = since < len(rows)
-    return Trend(
-        name=rows[0][0],
-        verdicts=[row[1] for row in rows],
-        first_bad=Path(rows[since][4]).name if now_bad else "",
-        first_bad_at=rows[since][5] if now_bad else 0.0,
-        because=rows[-1][2] if now_bad else "",
-        downtimes_ms=[row[3] for row in rows],
-    )
+def folders(file: Path) -> list[Path]:
+    """The run folders that a store knows, of whatever format; raises InputError."""
+    try:
+        db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            rows = db.execute("select folder from runs order by started, id").fetchall()
+        finally:
+            db.close()
+    except sqlite3.Error as error:
+        raise InputError(f"{file} is no history: {error}") from error
+    return [Path(folder) for (folder,) in rows]
 
 
 def lines(history: History, *, everything: bool = False) -> Iterator[str]:
-    """What is bad now and since when; with `everything` all tests."""
-    bad = good = 0
+    """What is bad now and since when, and what has become slower; with `everything` all tests."""
+    bad = good = slower = 0
     for trend in history.trends():
         bad, good = bad + trend.bad, good + (not trend.bad)
-        if not trend.bad and not everything:
+        shift = trend.shift()
+        slower += shift is not None and shift.slower
+        if not (trend.bad or everything or (shift and shift.slower)):
             continue
         yield f"{trend.name}"
-        marks = "".join("." if v not in _BAD else "F" for v in trend.verdicts[-40:])
-        known = [ms for ms in trend.downtimes_ms if ms is not None]
-        downtimes = f"  downtime {known[0]} -> {known[-1]} ms" if known else ""
+        marks = "".join("F" if night.bad else "." for night in trend.nights[-_LATELY:])
+        known = [night.downtime_ms for night in trend.downtimes()]
+        downtimes = f"  downtime {known[0]:.1f} -> {known[-1]:.1f} ms" if known else ""
         yield f"  {marks}{downtimes}"
-        if trend.bad:
-            day = time.strftime("%Y-%m-%d %H:%M", time.localtime(trend.first_bad_at))
-            before = "" if "." in marks else ", never good before"
-            yield f"  bad since {trend.first_bad} ({day}){before}: {trend.because}"
-    yield f"{history.runs()} runs, {bad + good} tests: {bad} bad now, {good} good"
+        yield from (f"  {line}" for line in told(trend, shift))
+    yield (
+        f"{history.runs()} runs, {bad + good} tests: {bad} bad now, {good} good, "
+        f"{slower} slower than they were"
+    )
+
+
+def told(trend: Trend, shift: Shift | None) -> Iterator[str]:
+    """Since when it is bad, and since when its downtime is another."""
+    first = trend.first_bad
+    if first is not None:
+        day = time.strftime("%Y-%m-%d %H:%M", time.localtime(first.started))
+        before = "" if trend.ever_good else ", never good before"
+        yield f"bad since {first.run} ({day}){before}: {trend.nights[-1].because}"
+    if shift is not None:
+        word = "slower" if shift.slower else "faster"
+        yield f"{word} since {shift.run}: downtime {shift.before:.1f} -> {shift.after:.1f} ms"

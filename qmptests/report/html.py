@@ -39,11 +39,17 @@ class Word(NamedTuple):
     link: str = ""
 
 
+class Raw(NamedTuple):
+    """A table's entry that is HTML."""
+
+    html: str
+
+
 class Table(NamedTuple):
     """Rows below headings; the first `names` columns are names, the others figures."""
 
     head: Sequence[str]
-    rows: Sequence[Sequence[str | Word]]
+    rows: Sequence[Sequence[str | Word | Raw]]
     names: int = 1
 
 

@@ -1,9 +1,9 @@
-"""A run as a mail to a list takes it: plain text of 72 columns, what failed with its evidence."""
+"""A run as a mail to a list takes it: Markdown of 72 columns, what failed with its evidence."""
 
 import shlex
 import textwrap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from qmptests.downtime import analysis, clocks, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.timeline import Timeline
 from qmptests.errors import InputError
-from qmptests.matrix import table
+from qmptests.matrix import summary, table
 from qmptests.matrix.results import ItemResult, count
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
-from qmptests.report.runs import Run, name_of
+from qmptests.report.runs import Migration, Run, name_of
 
 WIDTH = 72
-#: Failures that are told in full, and moments of each.
+#: Kinds of failures of which one is told in full, and moments of each.
 FAILURES, MOMENTS = 3, 20
 #: What a reader of a migration's trace looks at first.
 RELEVANT = frozenset(
@@ -41,51 +41,72 @@ _MACHINE, _VFIO = ("-machine", "-m", "-accel", "-cpu", "-smp"), "vfio"
 
 
 def lines(run: Run) -> Iterator[str]:
-    """The whole mail; raises InputError for a run that was cut short."""
-    if run.results is None:
-        raise InputError(f"{run.folder} was cut short: there are no verdicts to tell of")
-    items = run.results.items
+    """The whole mail. What can't be read is a note, and the rest is told."""
+    found = list(run.migrations())
+    items = run.verdicts(found).items
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
-    yield f"{len(items)} tests: {counts}"
+    yield f"{len(items)} tests: {counts or 'nothing ran'}"
+    for problem in run.problems:
+        yield from _wrapped(f"note: {problem}")
     yield ""
-    yield from _table(items)
-    bad = [item for item in items if item.verdict.bad]
-    for item in bad[:FAILURES]:
+    yield from _builds(found)
+    yield from _block(table.grid(table.rows(items, brief=True), WIDTH))
+    alike = summary.alike(item for item in items if item.verdict.bad)
+    for group in alike[:FAILURES]:
         yield ""
-        yield from _failure(run.folder, item)
-    if len(bad) > FAILURES:
+        yield from _failure(run.folder, group)
+    if left := sum(map(len, alike[FAILURES:])):
         yield ""
-        yield f"and {len(bad) - FAILURES} more, not told here"
+        yield f"And {left} more of other kinds, not told here."
 
 
-def _table(items: list[ItemResult]) -> Iterator[str]:
-    """As wide as it has to be, less what is last in it."""
-    rows = table.lines(items)
-    while rows and max(map(len, rows)) > WIDTH:
-        cut = max(row.rstrip().rfind("  ") for row in rows)
-        rows = [row[:cut].rstrip() for row in rows]
-    yield from rows
+def _builds(found: Sequence[Migration]) -> Iterator[str]:
+    """All that were run, by `git describe` where that is known, and where."""
+    builds: dict[str, BuildRecord] = {}
+    for migration in found:
+        outcome = migration.outcome
+        for side in [outcome.source, *outcome.destinations]:
+            if side is not None:
+                builds.setdefault(side.build.name, side.build)
+    for name, build in builds.items():
+        yield from _wrapped(f"* {name}: {_build(build)}")
+    if found:
+        host = found[0].outcome.host
+        yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
+        yield ""
 
 
-def _failure(folder: Path, item: ItemResult) -> Iterator[str]:
-    yield from _wrapped(f"{item.verdict}: {name_of(item)}")
-    yield from _wrapped(item.because, "  ")
+def _block(told: Iterable[str]) -> Iterator[str]:
+    """As it stands: Markdown takes it for code."""
+    rows = list(told)
+    if rows:
+        yield from ("```", *rows, "```")
+
+
+def _failure(folder: Path, alike: Sequence[ItemResult]) -> Iterator[str]:
+    """The first of failures that are alike, in full."""
+    item = alike[0]
+    times = f", {len(alike)} times" if len(alike) > 1 else ""
+    yield from _wrapped(f"## {item.verdict}{times}: {name_of(item)}", rest="   ")
+    yield ""
+    yield from _wrapped(summary.reason(item))
     if not item.evidence:
         return
     try:
         outcome = outcomes.load(folder / item.evidence)
     except InputError as error:
-        yield from _wrapped(str(error), "  ")
+        yield from _wrapped(str(error))
         return
+    yield ""
     yield from _setting(outcome)
     yield ""
-    yield from _moments(folder / item.evidence)
+    yield from _block(_moments(folder / item.evidence))
     try:
         told = analysis.lines(analysis.analyse(folder / item.evidence))
     except InputError as error:
-        told = [str(error)]
+        told = _wrapped(str(error))
     yield ""
-    yield from told
+    yield from _block(told)
 
 
 def _setting(outcome: OutcomeRecord) -> Iterator[str]:
@@ -93,14 +114,14 @@ def _setting(outcome: OutcomeRecord) -> Iterator[str]:
     sides = [("source", outcome.source)] if outcome.source else []
     sides += [("destination", side) for side in outcome.destinations[-1:]]
     for name, side in sides:
-        yield from _wrapped(f"{name}: {_build(side.build)}", "  ")
-        yield from _wrapped(shlex.join(_told(side)), "    ")
+        yield from _wrapped(f"* {name}: {_build(side.build)}")
+        yield from _block(_wrapped(shlex.join(_told(side)), "  "))
     plan = outcome.plan
     on = [name for name, state in plan.capabilities.items() if state]
     settings = [*on, *(f"{name}={value}" for name, value in plan.parameters.items())]
-    yield from _wrapped(f"migrate: {' '.join(settings) or 'nothing set'}", "  ")
+    yield from _wrapped(f"* migrate: {' '.join(settings) or 'nothing set'}")
     for device in outcome.source.devices if outcome.source else []:
-        yield from _wrapped(f"{device.name}: {device.profile}, seed {device.seed}", "  ")
+        yield from _wrapped(f"* {device.name}: {device.profile}, seed {device.seed}")
 
 
 def _build(build: BuildRecord) -> str:

@@ -1,5 +1,8 @@
 """Nights remembered: what is bad since when, and that the run folders are the truth."""
 
+import random
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +11,10 @@ import pytest
 
 from qmptests.errors import InputError
 from qmptests.matrix.results import ItemResult, RunResults, Verdict
-from qmptests.report import history
-from qmptests.report.history import History
+from qmptests.report import history, page_of_nights
+from qmptests.report.history import History, Night, Trend
 from qmptests.report.runs import Run
+from tests.report.markup import read
 
 
 def night(folder: Path, number: int, **verdicts: Verdict) -> Run:
@@ -50,19 +54,15 @@ def test_it_tells_since_which_run_a_test_is_bad(tmp_path: Path, nights: list[Run
     with remembered(tmp_path / "h.sqlite", nights) as known:
         trends = {trend.name.partition("::")[2]: trend for trend in known.trends()}
         text = "\n".join(history.lines(known))
-    assert {name: trend.first_bad for name, trend in trends.items()} == {
-        "steady": "",
-        "breaks": "night-2",
-        "mends": "",
-        "new": "night-4",
-    }
-    assert trends["breaks"].verdicts == ["passed", "failed", "failed"]
-    assert trends["breaks"].because == "broken in 4"
-    assert trends["steady"].downtimes_ms == [101, 102, 103, 104]
-    assert "  .FF  downtime 101 -> 104 ms" in text
+    first = {name: trend.first_bad.run for name, trend in trends.items() if trend.first_bad}
+    assert first == {"breaks": "night-2", "new": "night-4"}
+    assert [night.verdict for night in trends["breaks"].nights] == ["passed", "failed", "failed"]
+    assert trends["breaks"].nights[-1].because == "broken in 4"
+    assert [night.downtime_ms for night in trends["steady"].nights] == [101, 102, 103, 104]
+    assert "  .FF  downtime 101.0 -> 104.0 ms" in text
     assert "bad since night-2 (1970-01-0" in text
     assert ", never good before: broken in 4" in text
-    assert text.endswith("4 runs, 4 tests: 2 bad now, 2 good")
+    assert text.endswith("4 runs, 4 tests: 2 bad now, 2 good, 0 slower than they were")
     assert "steady" not in text
 
 
@@ -72,6 +72,65 @@ def test_order_of_adding_and_adding_again_change_nothing(tmp_path: Path, nights:
     with remembered(tmp_path / "two", [*reversed(nights), *nights]) as two:
         assert list(two.trends()) == expected
         assert two.runs() == 4
+
+
+def slow_since(folder: Path, number: int, since: int, by: float) -> Run:
+    run = night(folder, number, steady=Verdict.PASSED, slow=Verdict.PASSED)
+    assert run.results
+    source = random.Random(number)
+    for item, factor in zip(run.results.items, (1.0, by if number >= since else 1.0), strict=True):
+        item.downtime_ms = round(factor * source.gauss(300, 6))
+    return run
+
+
+@pytest.mark.parametrize(("nights_after", "found"), [(10, "night-13"), (2, "")])
+def test_it_tells_since_which_run_a_test_is_slower(
+    tmp_path: Path, nights_after: int, found: str
+) -> None:
+    """Two nights are too few to tell."""
+    runs = [slow_since(tmp_path, n, 13, 1.2) for n in range(1, 13 + nights_after)]
+    with remembered(tmp_path / "h", runs) as known:
+        shifts = {t.name.partition("::")[2]: t.shift() for t in known.trends()}
+        text = "\n".join(history.lines(known))
+    assert shifts["steady"] is None
+    shift = shifts["slow"]
+    assert (shift.run if shift else "") == found
+    if shift:
+        assert shift.slower
+        assert "slower since night-13: downtime 3" in text
+        assert "1 slower than they were" in text
+
+
+def test_what_has_not_changed_is_rarely_called_slower(tmp_path: Path) -> None:
+    source = random.Random(7)
+    shifts = []
+    for number in range(100):
+        nights = [
+            Night(f"n{n}", float(n), "passed", "", 300 + source.expovariate(1 / 20))
+            for n in range(24)
+        ]
+        shifts.append(Trend(str(number), nights).shift())
+    assert sum(shift is not None for shift in shifts) <= 5
+
+
+def test_it_is_a_page(tmp_path: Path, nights: list[Run]) -> None:
+    file = tmp_path / "h.html"
+    with remembered(tmp_path / "nights.sqlite", nights) as known:
+        page_of_nights.write(known, file)
+    text, _ = read(file)
+    assert '<h1 class="bad">Not fine: nights.sqlite</h1>' in text
+    assert "here/" not in text
+    assert text.count("<polyline") == 4
+    assert text.count("✗</text>") == 5
+    assert text.count('data-chart="') == 2
+    assert "test_x.py::breaks: bad since night-2" in text
+
+
+def test_an_empty_history_is_a_page(tmp_path: Path) -> None:
+    with History(tmp_path / "h") as known:
+        page_of_nights.write(known, tmp_path / "x.html")
+    text, _ = read(tmp_path / "x.html")
+    assert "0 runs, 0 tests" in text
 
 
 def test_a_run_that_was_cut_short_is_not_remembered(tmp_path: Path) -> None:
@@ -95,8 +154,54 @@ def test_what_is_no_history_is_refused(tmp_path: Path, content: bytes | None, wo
 
 
 def test_the_command_needs_a_file_that_is_there(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "qmptests.cli.main", "history", "show", str(tmp_path / "x")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = command("show", str(tmp_path / "x"))
     assert done.returncode == 2
     assert "no history in" in done.stderr
     assert not (tmp_path / "x").exists()
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "qmptests.cli.main", "history", *args]
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_is_made_again_of_the_run_folders(run: Path, tmp_path: Path) -> None:
+    """Also when it is of an older format; a folder that is gone is a note."""
+    file, second = tmp_path / "h", tmp_path / "second"
+    shutil.copytree(run, second)
+    assert command("add", str(file), str(run), str(second)).returncode == 0
+    with History(file) as known:
+        before = list(known.trends())
+    with sqlite3.connect(file) as db:
+        db.execute("drop table items")
+        db.execute("drop table figures")
+        db.execute("pragma user_version = 1")
+    db.close()
+    assert "qmptests history rebuild" in command("show", str(file)).stderr
+    assert command("rebuild", str(file)).returncode == 0
+    with History(file) as known:
+        assert list(known.trends()) == before
+    shutil.rmtree(second)
+    done = command("rebuild", str(file))
+    assert done.returncode == 0
+    assert f"note: {second} is no run folder" in done.stderr
+    with History(file) as known:
+        assert known.runs() == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["h"]
+
+
+def test_a_history_is_not_lost_with_its_folders(tmp_path: Path, nights: list[Run]) -> None:
+    remembered(tmp_path / "h", nights).__exit__()
+    done = command("rebuild", str(tmp_path / "h"))
+    assert done.returncode == 2
+    assert "none of the run folders that" in done.stderr
+    with History(tmp_path / "h") as known:
+        assert known.runs() == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["h"]
+
+
+def test_its_page_is_written_by_the_command(run: Path, tmp_path: Path) -> None:
+    command("add", str(tmp_path / "h"), str(run))
+    done = command("show", str(tmp_path / "h"), "--output", str(tmp_path / "h.html"))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert '<h1 class="good">Fine: h</h1>' in read(tmp_path / "h.html")[0]
