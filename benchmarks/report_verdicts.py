@@ -25,8 +25,8 @@ from qmptests.vm import devices, load
 PLANTED = 1.1
 SLOW = "vf0"
 SIDES = ("A", "A again", "B")
-#: Bytes of stop-copy data, and how many a second can be loaded: from 40 to 320 ms.
-LOADS = (("4M", "100M"), ("8M", "100M"), ("16M", "50M"))
+#: Bytes of stop-copy data, and how many a second can be loaded, the first 4 MiB being free.
+LOADS = (("8M", "100M"), ("16M", "100M"), ("16M", "50M"))
 WAYS: tuple[tuple[str, ...], ...] = ((), ("return-path",), ("return-path", "switchover-ack"))
 COUNTS = (1, 2)
 
@@ -92,10 +92,11 @@ def main() -> None:
         for row in cell.rows
         if row.name == f"{SLOW} {Step.LOAD}"
     ]
-    worse = [row for row, _ in loads if row.worse]
+    seen = [row for row, _ in loads if row.changed and row.effect.shift > 0]
     parts = sorted(row.effect.part for row, _ in loads)
     print(
-        f"the load of {SLOW} a tenth slower: found worse in {len(worse)} of {len(loads)} cells, "
+        f"the load of {SLOW} a tenth slower: found in {len(seen)} of {len(loads)} cells, certain "
+        f"among all {len(planted.rows)} figures in {sum(row.worse for row in seen)}, "
         f"{parts[0]:+.1%} to {parts[-1]:+.1%}"
     )
     for row, name in loads:

@@ -71,9 +71,8 @@ def test_nothing_ran_is_said(tmp_path: Path) -> None:
     assert "nothing ran" in read(tmp_path / "x.html")[0]
 
 
-def many(run: Path, count: int) -> Run:
-    """The one migration of `run` so often, as items of their own."""
-    real = runs.read(run)
+def many(real: Run, count: int) -> Run:
+    """The one migration of a run so often, as items of their own."""
     assert real.results
     (item,) = real.results.items
     real.results.items = [
@@ -85,7 +84,7 @@ def many(run: Path, count: int) -> Run:
 
 def test_details_of_a_large_run_are_packed_and_whole(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.html"
-    page.write(many(run, page.LAZY + 1), file)
+    page.write(many(runs.read(run), page.LAZY + 1), file)
     text, _ = read(file)
     (hidden,) = re.findall(r'<script type="text/plain" id="details">([^<]*)</script>', text)
     details = json.loads(gzip.decompress(base64.b64decode(hidden)))
@@ -96,9 +95,9 @@ def test_details_of_a_large_run_are_packed_and_whole(run: Path, tmp_path: Path) 
 
 def test_two_thousand_cells_make_less_than_ten_megabytes(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "one.html"
-    page.write(many(run, page.LAZY + 1), file)
+    page.write(many(runs.read(run), page.LAZY + 1), file)
     few = file.stat().st_size
-    page.write(many(run, 2 * page.LAZY + 1), file)
+    page.write(many(runs.read(run), 2 * page.LAZY + 1), file)
     each = (file.stat().st_size - few) / page.LAZY
     assert few + 2000 * each < 10_000_000
 
