@@ -26,7 +26,8 @@ KINDS = ("none", "idle", "busy-reinit,stop_copy=8M")
 DRAWN = """
 new Promise((done) => {
   const look = () => !document.querySelector('.chart') || document.documentElement.dataset.drawn
-    ? requestAnimationFrame(() => setTimeout(() => done(performance.now()), 0)) : setTimeout(look, 1);
+    ? requestAnimationFrame(() => setTimeout(() => done(performance.now()), 0))
+    : setTimeout(look, 1);
   look();
 })
 """
@@ -103,9 +104,9 @@ def main() -> None:
             assert one.errors() == []
             ours, nothing = (sorted(times[which]) for which in (file, empty))
             print(
-                f"{count} cells: built in {built:.2f} s, {file.stat().st_size / 1e6:.1f} MB; opened "
-                f"in {statistics.median(ours):.0f} ms ({ours[0]:.0f} to {ours[-1]:.0f}), an empty "
-                f"page in {statistics.median(nothing):.0f}"
+                f"{count} cells: built in {built:.2f} s, {file.stat().st_size / 1e6:.1f} MB; "
+                f"opened in {statistics.median(ours):.0f} ms ({ours[0]:.0f} to {ours[-1]:.0f}), "
+                f"an empty page in {statistics.median(nothing):.0f}"
             )
 
 

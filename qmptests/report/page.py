@@ -198,7 +198,7 @@ def _causes(items: Sequence[Shown]) -> list[Cause]:
 
 
 def _names(items: Sequence[ItemResult], side: str) -> list[str]:
-    return list(dict.fromkeys(item.coordinates[side] for item in items if item.cell))
+    return sorted({item.coordinates[side] for item in items if item.cell}, key=version_order)
 
 
 def _by_pair(items: Iterable[Shown]) -> dict[_Pair, Pair]:
@@ -208,7 +208,11 @@ def _by_pair(items: Iterable[Shown]) -> dict[_Pair, Pair]:
         if one.item.cell:
             at = one.item.coordinates
             found.setdefault((at["source"], at["destination"]), []).append(one)
-    return {pair: _pair(those) for pair, those in found.items()}
+    return {pair: _pair(found[pair]) for pair in sorted(found, key=_versions)}
+
+
+def _versions(pair: _Pair) -> tuple[Any, ...]:
+    return tuple(map(version_order, pair))
 
 
 def _pair(those: Sequence[Shown]) -> Pair:
@@ -245,7 +249,8 @@ def _overview(items: Sequence[Shown]) -> Chart | None:
     if sum(map(len, groups.values())) < 2:
         return None
     figure = graph_objects.Figure()
-    for name, those in reversed(groups.items()):
+    for name in sorted(groups, key=version_order, reverse=True):
+        those = groups[name]
         figure.add_trace(
             graph_objects.Box(
                 x=[round(one.downtime_ms or 0, 3) for one in those],

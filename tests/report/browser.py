@@ -38,17 +38,25 @@ os.execvp(sys.argv[3], sys.argv[3:])
 """
 
 
-def command() -> list[str]:
-    """The browser's command line so far."""
+def command(scratch: Path) -> list[str]:
+    """The browser's command line so far. `scratch`: an empty folder that lives as long as it."""
     for name in NAMES:
         if found := shutil.which(name):
             return [found]
-    root = packages.fetch(SUITE, PACKAGES, progress=print).root
-    libraries = f"{root}/usr/lib/x86_64-linux-gnu:{root}/usr/lib/chromium"
-    loader = f"{root}/usr/lib64/ld-linux-x86-64.so.2"
-    # Started through the loader it can't start itself again: all is one process.
-    once = ["--single-process", "--no-zygote"]
-    return [loader, "--library-path", libraries, f"{root}/usr/lib/chromium/headless_shell", *once]
+    root = packages.fetch(SUITE, PACKAGES, progress=lambda _: None).root
+    home, libraries = root / "usr/lib/chromium", root / "usr/lib/x86_64-linux-gnu"
+    # Its data are looked for beside the program that runs, which is the loader.
+    loader = scratch / "loader"
+    shutil.copy2(root / "usr/lib64/ld-linux-x86-64.so.2", loader)
+    for file in home.iterdir():
+        (scratch / file.name).symlink_to(file)
+    places = [libraries, home, *(libraries / name for name in ("pulseaudio", "blas", "lapack"))]
+    return [
+        *("env", f"FONTCONFIG_SYSROOT={root}", str(loader)),
+        *("--library-path", ":".join(map(str, places)), str(home / "chromium-headless-shell")),
+        # It can't start itself again through the loader: all is one process.
+        *("--single-process", "--no-zygote"),
+    ]
 
 
 class Browser:
@@ -187,9 +195,9 @@ def browser() -> Iterator[Browser]:
     """A browser that ends with the block."""
     told, to = os.pipe()
     back, says = os.pipe()
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory() as profile, tempfile.TemporaryDirectory() as scratch:
         line = [
-            *command(),
+            *command(Path(scratch)),
             *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
             *("--no-first-run", "--disable-dev-shm-usage", "--remote-debugging-pipe"),
             f"--user-data-dir={profile}",
