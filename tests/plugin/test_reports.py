@@ -129,6 +129,7 @@ def check_properties(suite: "Suite", cases: dict[str, dict[str, str]], item: Ite
     (passed,) = (case for case in cases.values() if case["qemu_cell"] != item.cell)
     assert passed["qemu_result"] == "completed"
     assert passed["qemu_downtime_ms"].isdecimal()
+    assert int(passed["qemu_total_ms"]) > int(passed["qemu_downtime_ms"])
     assert host.items() < passed.items()
 
 
