@@ -15,7 +15,7 @@ from qmptests.matrix import summary, table
 from qmptests.matrix.results import ItemResult, count
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
-from qmptests.report.runs import Migration, Run, name_of
+from qmptests.report.runs import Run, name_of
 
 WIDTH = 72
 #: Kinds of failures of which one is told in full, and moments of each.
@@ -42,14 +42,18 @@ _MACHINE, _VFIO = ("-machine", "-m", "-accel", "-cpu", "-smp"), "vfio"
 
 def lines(run: Run) -> Iterator[str]:
     """The whole mail. What can't be read is a note, and the rest is told."""
-    found = list(run.migrations())
-    items = run.verdicts(found).items
+    items = run.verdicts().items
+    builds, host = run.ran()
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
     yield f"{len(items)} tests: {counts or 'nothing ran'}"
     for problem in run.problems:
         yield from _wrapped(f"note: {problem}")
     yield ""
-    yield from _builds(found)
+    for name, build in builds.items():
+        yield from _wrapped(f"* {name}: {_build(build)}")
+    if host:
+        yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
+        yield ""
     yield from _block(table.grid(table.rows(items, brief=True), WIDTH))
     alike = summary.alike(item for item in items if item.verdict.bad)
     for group in alike[:FAILURES]:
@@ -58,22 +62,6 @@ def lines(run: Run) -> Iterator[str]:
     if left := sum(map(len, alike[FAILURES:])):
         yield ""
         yield f"And {left} more of other kinds, not told here."
-
-
-def _builds(found: Sequence[Migration]) -> Iterator[str]:
-    """All that were run, by `git describe` where that is known, and where."""
-    builds: dict[str, BuildRecord] = {}
-    for migration in found:
-        outcome = migration.outcome
-        for side in [outcome.source, *outcome.destinations]:
-            if side is not None:
-                builds.setdefault(side.build.name, side.build)
-    for name, build in builds.items():
-        yield from _wrapped(f"* {name}: {_build(build)}")
-    if found:
-        host = found[0].outcome.host
-        yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
-        yield ""
 
 
 def _block(told: Iterable[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 from qmptests.builds.registry import version_order
 from qmptests.matrix import summary
 from qmptests.matrix.results import ItemResult, Verdict, count
-from qmptests.outcome.record import BuildRecord, HostRecord
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
 from qmptests.report.picture import Share, Wait
@@ -79,40 +79,18 @@ class Pair(NamedTuple):
         return ", ".join(f"{number} {what}" for number, what in parts if number)
 
 
-class _Known:
-    """What the migrations say of the whole run."""
-
-    def __init__(self) -> None:
-        self.builds: dict[str, BuildRecord] = {}
-        self.host: HostRecord | None = None
-
-    def see(self, migration: Migration) -> None:
-        outcome = migration.outcome
-        self.host = self.host or outcome.host
-        sides = [outcome.source] if outcome.source else []
-        for side in [*sides, *outcome.destinations]:
-            self.builds.setdefault(side.build.name, side.build)
-
-    def on(self) -> str:
-        """The machine."""
-        if self.host is None:
-            return ""
-        return f"{self.host.hostname}: {self.host.cpus} x {self.host.cpu}, Linux {self.host.kernel}"
-
-
 def write(run: Run, file: Path) -> None:
     """Write the page; raises InputError if that can't be."""
-    found = list(run.migrations())
-    results = run.verdicts(found)
-    known = _Known()
-    for migration in found:
-        known.see(migration)
-    by_folder = {migration.folder: migration for migration in found}
+    results = run.verdicts()
+    builds, host = run.ran()
     details = _Details()
-    items = [
-        details.shown(number, item, by_folder.get(run.folder / item.evidence))
-        for number, item in enumerate(results.items, 1)
-    ]
+    items = [details.shown(number, item, None) for number, item in enumerate(results.items, 1)]
+    places: dict[Path, deque[int]] = defaultdict(deque)
+    for place, item in enumerate(results.items):
+        places[run.folder / item.evidence].append(place)
+    for migration in run.migrations():
+        place = places[migration.folder].popleft()
+        items[place] = details.shown(place + 1, results.items[place], migration)
     bad = [one for one in items if one.verdict.bad]
     opened = {one.number for one in bad[:OPEN]} | ({1} if len(items) == 1 else set())
     items = [one._replace(shown=one.number in opened) for one in items]
@@ -127,8 +105,8 @@ def write(run: Run, file: Path) -> None:
         title=run.folder.resolve().name,
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(results.started)),
         seconds=results.seconds,
-        host=known.on(),
-        builds=list(known.builds.values()),
+        host=host,
+        builds=list(builds.values()),
         counts=count(results.items),
         fine=results.exit == 0,
         word="Cut short" if run.results is None else "Not fine" if results.exit else "Fine",

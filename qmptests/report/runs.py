@@ -1,6 +1,6 @@
 """Run folders read back: what each cell took. What can't be read is a line, not the end."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from qmptests.errors import InputError
 from qmptests.matrix import results as matrix_results
 from qmptests.matrix.results import ItemResult, RunResults, Verdict
 from qmptests.outcome import folder as outcomes
-from qmptests.outcome.record import OutcomeRecord, Result
+from qmptests.outcome.record import BuildRecord, HostRecord, OutcomeRecord, Result
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +47,13 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+class Ran(NamedTuple):
+    """What a run was of: each build by its name, and the machine of the first migration."""
+
+    builds: dict[str, BuildRecord]
+    host: HostRecord | None
+
+
 class Run:
     """A run folder. `results` is None if the run was cut short. `problems`: what can't be read."""
 
@@ -55,47 +62,69 @@ class Run:
         self.results = results
         self.problems = problems
 
-    def verdicts(self, migrations: Iterable[Migration]) -> RunResults:
+    def verdicts(self) -> RunResults:
         """What the run says; of one that was cut short, what its finished migrations say."""
         if self.results is not None:
             return self.results
-        items = [_item(self.folder, migration) for migration in migrations]
-        began = min((m.created for m in items), default=0.0)
-        return RunResults(started=began, seconds=0.0, items=[m.item for m in items], exit=1)
+        items = []
+        began: list[float] = []
+        for name, folder in self._folders():
+            outcome = self._outcome(name, folder)
+            if outcome is not None:
+                items.append(_item(name, str(folder.relative_to(self.folder)), outcome))
+                began.append(outcome.created)
+        return RunResults(started=min(began, default=0.0), seconds=0.0, items=items, exit=1)
+
+    def ran(self) -> Ran:
+        """What it was of."""
+        builds: dict[str, BuildRecord] = {}
+        host = None
+        for name, folder in self._folders():
+            outcome = self._outcome(name, folder)
+            if outcome is not None:
+                host = host or outcome.host
+                for side in [outcome.source, *outcome.destinations]:
+                    if side is not None:
+                        builds.setdefault(side.build.name, side.build)
+        return Ran(builds, host)
 
     def migrations(self) -> Iterator[Migration]:
         """One after the other, each read when it is asked for."""
+        for name, folder in self._folders():
+            outcome = self._outcome(name, folder)
+            if outcome is None:
+                continue
+            made = None
+            try:
+                made = analysis.analyse(folder)
+            except InputError as error:
+                self._note(f"{name}: no analysis: {error}")
+            yield Migration(name=name, folder=folder, outcome=outcome, analysis=made)
+
+    def _folders(self) -> Iterator[tuple[str, Path]]:
+        """Each migration's name and folder."""
         if self.results is None:
-            found = sorted(file.parent for file in self.folder.glob("*/*/outcome.json"))
-            for folder in found:
-                yield from self._read(str(folder.relative_to(self.folder)), folder)
+            for folder in sorted(file.parent for file in self.folder.glob("*/*/outcome.json")):
+                yield str(folder.relative_to(self.folder)), folder
             return
         for item in self.results.items:
             if item.evidence:
-                yield from self._read(name_of(item), self.folder / item.evidence)
+                yield name_of(item), self.folder / item.evidence
 
-    def _read(self, name: str, folder: Path) -> Iterator[Migration]:
+    def _outcome(self, name: str, folder: Path) -> OutcomeRecord | None:
         try:
-            outcome = outcomes.load(folder)
+            return outcomes.load(folder)
         except InputError as error:
-            self.problems.append(f"{name}: {error}")
-            return
-        made = None
-        try:
-            made = analysis.analyse(folder)
-        except InputError as error:
-            self.problems.append(f"{name}: no analysis: {error}")
-        yield Migration(name=name, folder=folder, outcome=outcome, analysis=made)
+            self._note(f"{name}: {error}")
+            return None
+
+    def _note(self, problem: str) -> None:
+        if problem not in self.problems:
+            self.problems.append(problem)
 
 
-class _Told(NamedTuple):
-    created: float
-    item: ItemResult
-
-
-def _item(run: Path, migration: Migration) -> _Told:
+def _item(name: str, evidence: str, outcome: OutcomeRecord) -> ItemResult:
     """The item that a migration of a run without verdicts is."""
-    outcome = migration.outcome
     good = outcome.result == outcome.plan.expected
     coordinates = {}
     if outcome.source and outcome.destinations:
@@ -104,18 +133,17 @@ def _item(run: Path, migration: Migration) -> _Told:
             "destination": outcome.destinations[-1].build.name,
             "machine": outcome.plan.machine,
         }
-    item = ItemResult(
-        nodeid=migration.name,
+    return ItemResult(
+        nodeid=name,
         verdict=Verdict.PASSED if good else Verdict.FAILED,
         seconds=0.0,
         cell=outcome.cell or (outcome.name if coordinates else ""),
         coordinates=coordinates,
         result=str(outcome.result),
         because="" if good else outcome.error,
-        evidence=str(migration.folder.relative_to(run)),
+        evidence=evidence,
         downtime_ms=outcome.attempts[-1].times.downtime_ms if outcome.attempts else None,
     )
-    return _Told(outcome.created, item)
 
 
 def name_of(item: ItemResult) -> str:
