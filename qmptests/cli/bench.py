@@ -17,6 +17,7 @@ from qmptests.cli.migrate import Progress, check_writable, new_folder
 from qmptests.cli.report import gate
 from qmptests.errors import InputError
 from qmptests.report import comparison, html, page_of_two
+from qmptests.report.runs import BENCH
 from qmptests.units import parse_size
 from qmptests.vm import definition as definitions
 from qmptests.vm import devices
@@ -161,7 +162,7 @@ class _Bench:
         for one in self.failed:
             click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
         data = msgspec.json.format(msgspec.json.encode(self.report), indent=1) + b"\n"
-        (self.output / "bench.json").write_bytes(data)
+        (self.output / BENCH).write_bytes(data)
         if self.options["json_file"]:
             Path(self.options["json_file"]).write_bytes(data)
         if self.options["plot_file"]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qmptests.builds.registry import version_order
 from qmptests.matrix import summary
-from qmptests.matrix.results import ItemResult, Verdict, count
+from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
 from qmptests.report.picture import Share, Wait
@@ -109,7 +109,7 @@ def write(run: Run, file: Path) -> None:
         builds=list(builds.values()),
         counts=count(results.items),
         fine=results.exit == 0,
-        word="Cut short" if run.results is None else "Not fine" if results.exit else "Fine",
+        word=_word(run, results),
         findings=results.findings,
         not_run=results.not_run,
         problems=run.problems,
@@ -123,6 +123,12 @@ def write(run: Run, file: Path) -> None:
         lazy=lazy,
         items=items,
     )
+
+
+def _word(run: Run, results: RunResults) -> str:
+    if run.results is None and not run.is_bench:
+        return "Cut short"
+    return "Not fine" if results.exit else "Fine"
 
 
 class _Details:

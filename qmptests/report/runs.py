@@ -47,6 +47,10 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
+#: What `qmptests bench` leaves in its folder.
+BENCH = "bench.json"
+
+
 class Ran(NamedTuple):
     """What a run was of: each build by its name, and the machine of the first migration."""
 
@@ -55,12 +59,16 @@ class Ran(NamedTuple):
 
 
 class Run:
-    """A run folder. `results` is None if the run was cut short. `problems`: what can't be read."""
+    """A run folder. `results` is None if the run was cut short. `problems`: what can't be read.
+
+    A bench's folder is a run too, though it has no verdicts of its own.
+    """
 
     def __init__(self, folder: Path, results: RunResults | None, problems: list[str]) -> None:
         self.folder = folder
         self.results = results
         self.problems = problems
+        self.is_bench = results is None and (folder / BENCH).is_file()
 
     def verdicts(self) -> RunResults:
         """What the run says; of one that was cut short, what its finished migrations say."""
@@ -73,7 +81,10 @@ class Run:
             if outcome is not None:
                 items.append(_item(name, str(folder.relative_to(self.folder)), outcome))
                 began.append(outcome.created)
-        return RunResults(started=min(began, default=0.0), seconds=0.0, items=items, exit=1)
+        fine = self.is_bench and not any(item.verdict.bad for item in items)
+        return RunResults(
+            started=min(began, default=0.0), seconds=0.0, items=items, exit=0 if fine else 1
+        )
 
     def ran(self) -> Ran:
         """What it was of."""
@@ -163,5 +174,6 @@ def read(folder: Path) -> Run:
     except InputError as error:
         if not any(folder.glob("*/*/outcome.json")):
             raise InputError(f"{folder} is no run folder: {error}") from error
-        problems.append(f"{folder}: the run was cut short, its verdicts are not known: {error}")
+        if not (folder / BENCH).is_file():
+            problems.append(f"{folder}: the run was cut short, its verdicts are not known: {error}")
     return Run(folder, results, problems)

@@ -114,6 +114,16 @@ def test_a_run_that_was_cut_short_shows_what_came_to_an_end(run: Path, tmp_path:
     assert "Downtime: who had each instant" in text
 
 
+def test_the_folder_of_a_bench_is_a_run(run: Path, tmp_path: Path) -> None:
+    bench = tmp_path / "bench"
+    shutil.copytree(run, bench)
+    (bench / "results.json").rename(bench / "bench.json")
+    page.write(runs.read(bench), tmp_path / "x.html")
+    text, _ = read(tmp_path / "x.html")
+    assert '<h1 class="good">Fine: bench</h1>' in text
+    assert "cut short" not in text
+
+
 def test_a_missing_analysis_is_a_note_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(run, other)
