@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 
 from qmptests.bench import sample, series
 from qmptests.bench.sample import Sample
@@ -57,30 +56,29 @@ def migration(title: str, folder: Path) -> Section:
 
 
 def table(found: Mapping[str, Sequence[Sample]]) -> Chart:
-    """Each side's downtime: the busy device's parts, and the rest; the series' figures below."""
+    """The median repeat of each side: the busy device's parts, and the rest; the series' below."""
     from plotly import graph_objects  # noqa: PLC0415
 
     bars: dict[str, dict[str, float]] = {}
     for name, samples in found.items():
-        whole = _median(s.downtime_ms for s in samples)
-        parts = {p: _median(s.busy_parts_ms.get(p, 0.0) for s in samples) for p in sample.PARTS}
-        bars[name] = parts | {"rest": whole - sum(parts.values())}
+        one = _middle(samples)
+        bars[name] = (one.busy_parts_ms | {"rest": one.rest_ms or 0.0}) if one else {}
     figure = graph_objects.Figure()
     theirs = {"the series, with": series.WITH, "the series, without": series.WITHOUT}
     names = [*bars, *theirs]
-    busy = [0.0] * len(bars) + [float(one.busy_ms) for one in theirs.values()]
+    busy = [0.0] * len(bars) + [float(told.busy_ms) for told in theirs.values()]
     figure.add_trace(_bar(names, busy, "busy, as the series says", html.SKY))
     for part, colour in (*_COLOURS.items(), ("rest", html.GREY)):
         values = [bars[name].get(part, 0.0) if name in bars else 0.0 for name in names]
         if part == "rest":
-            values[len(bars) :] = [one.downtime_ms - one.busy_ms for one in theirs.values()]
+            values[len(bars) :] = [told.downtime_ms - told.busy_ms for told in theirs.values()]
         if max(values) >= 0.5:
             called = "the others and the rest" if part == "rest" else f"busy: {part}"
             figure.add_trace(_bar(names, values, called, colour))
     legend = {"orientation": "h", "y": -0.28, "x": 0, "traceorder": "normal"}
     figure.update_layout(barmode="stack", legend=legend)
     figure.update_yaxes(autorange="reversed")
-    figure.update_xaxes(title_text="downtime, ms (medians)")
+    figure.update_xaxes(title_text="downtime, ms (of the median repeat)")
     said = [f"{name}: {sum(parts.values()):.0f} ms" for name, parts in bars.items()]
     return html.chart(figure, 190 + 40 * len(names), f"downtimes: {', '.join(said)}")
 
@@ -123,6 +121,9 @@ def swept(rows: Sequence[Row]) -> list[tuple[str, Chart]]:
     return charts
 
 
-def _median(values: Iterable[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return median(known) if known else 0.0
+def _middle(samples: Sequence[Sample]) -> Sample | None:
+    """The one with the median downtime, or next below it; None if none has one."""
+    known = sorted(
+        (one for one in samples if one.downtime_ms is not None), key=lambda s: s.downtime_ms or 0.0
+    )
+    return known[(len(known) - 1) // 2] if known else None

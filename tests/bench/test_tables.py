@@ -1,11 +1,12 @@
 """The bench's tables: nothing is wider than a mail, and what is missing is said."""
 
+import json
 from collections.abc import Iterable
 
 import pytest
 
 from qmptests import builds
-from qmptests.bench import prediction, spread, sweep, tables, variants
+from qmptests.bench import plot, prediction, spread, sweep, tables, variants
 from qmptests.bench.sample import AckTimes, ReinitTimes, Sample
 from qmptests.bench.setting import Setting
 from qmptests.bench.sweep import Row
@@ -114,3 +115,18 @@ def test_a_spread_leaves_out_what_there_is_not() -> None:
     assert spread.of([None]).off is None
     assert spread.of([3.0, None, 1.0, 4.0]) == (3.0, 1.0, 4.0)
     assert spread.of([3.0, 1.0, 4.0]).off == pytest.approx(2 / 3)
+
+
+def test_the_table_as_a_chart_has_each_sides_whole_downtime() -> None:
+    parts = {"stop": 100.0, "read": 300.0, "load": 0.1}
+    one = Sample(
+        folder="x", result="completed", downtime_ms=1000.0, busy_ms=400.1, busy_parts_ms=parts
+    )
+    chart = plot.table({"reinit": [one], "none": [Sample(folder="y", result="failed")]})
+    drawn = {trace["name"]: trace for trace in json.loads(chart.figure)["data"]}
+    assert "busy: load" not in drawn
+    wholes = [0.0] * 4
+    for trace in drawn.values():
+        wholes = [a + b for a, b in zip(wholes, trace["x"], strict=True)]
+    assert wholes == pytest.approx([1000, 0, 1335, 2352], abs=0.2)
+    assert chart.says == "downtimes: reinit: 1000 ms, none: 0 ms"
