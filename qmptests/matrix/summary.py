@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from qmptests.matrix import table
+from qmptests.matrix import common, table
 from qmptests.matrix.cells import Reason
 from qmptests.matrix.results import RESULTS, ItemResult, RunResults, Verdict, count
 from qmptests.matrix.selection import pruned_counts
@@ -102,6 +102,9 @@ def alike(items: Iterable[ItemResult]) -> list[list[ItemResult]]:
 def _failures(items: Sequence[ItemResult]) -> Iterator[str]:
     """What failed, a few of each kind."""
     bad = [item for item in items if item.verdict.bad]
+    if shared := common.sentence(items):
+        yield from _wrap(shared)
+        yield ""
     ordered = alike(bad)
     for number, group in enumerate(ordered[:GROUPS]):
         if number:

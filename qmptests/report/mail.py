@@ -11,7 +11,7 @@ from qmptests.downtime import analysis, clocks, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.timeline import Timeline
 from qmptests.errors import InputError
-from qmptests.matrix import summary, table
+from qmptests.matrix import common, summary, table
 from qmptests.matrix.results import ItemResult, count
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
@@ -55,6 +55,9 @@ def lines(run: Run) -> Iterator[str]:
         yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
         yield ""
     yield from _block(table.grid(table.rows(items, brief=True), WIDTH))
+    if shared := common.sentence(items):
+        yield ""
+        yield from _wrapped(f"{shared[0].upper()}{shared[1:]}.", rest="")
     alike = summary.alike(item for item in items if item.verdict.bad)
     for group in alike[:FAILURES]:
         yield ""

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from qmptests.builds.registry import version_order
-from qmptests.matrix import summary
+from qmptests.matrix import common, summary
 from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
@@ -114,6 +114,7 @@ def write(run: Run, file: Path) -> None:
         not_run=results.not_run,
         problems=run.problems,
         causes=_causes(items),
+        shared=common.sentence(results.items),
         sources=_names(results.items, "source"),
         destinations=_names(results.items, "destination"),
         pairs=_by_pair(items),
