@@ -84,8 +84,9 @@ class RunResults(msgspec.Struct, kw_only=True):
 
 
 def count(items: Iterable[ItemResult]) -> Counter[Verdict]:
-    """Verdict -> how many."""
-    return Counter(item.verdict for item in items)
+    """Verdict -> how many, in the order of Verdict; 0 of any other."""
+    found = Counter(item.verdict for item in items)
+    return Counter({verdict: found[verdict] for verdict in Verdict if found[verdict]})
 
 
 def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResult]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.matrix import summary
 from qmptests.matrix.results import Verdict
 from qmptests.report import effect
 from qmptests.report.comparison import LEAST_MS
@@ -158,7 +159,7 @@ class History:
         results = run.results
         if results is None:
             raise InputError(f"{run.folder} was cut short: it is not remembered")
-        items = [(name_of(item), str(item.verdict), item.because) for item in results.items]
+        items = [(name_of(i), str(i.verdict), summary.reason(i)) for i in results.items]
         figures = {
             (name_of(item), "downtime"): float(item.downtime_ms)
             for item in results.items

@@ -15,7 +15,7 @@ from qmptests.matrix import common, summary, table
 from qmptests.matrix.results import ItemResult, count
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
-from qmptests.report.runs import Run, name_of
+from qmptests.report.runs import Run, in_order, name_of
 
 WIDTH = 72
 #: Kinds of failures of which one is told in full, and moments of each.
@@ -42,7 +42,7 @@ _MACHINE, _VFIO = ("-machine", "-m", "-accel", "-cpu", "-smp"), "vfio"
 
 def lines(run: Run) -> Iterator[str]:
     """The whole mail. What can't be read is a note, and the rest is told."""
-    items = run.verdicts().items
+    items = in_order(run.verdicts().items)
     builds, host = run.ran()
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
     yield f"{len(items)} tests: {counts or 'nothing ran'}"
@@ -78,7 +78,8 @@ def _failure(folder: Path, alike: Sequence[ItemResult]) -> Iterator[str]:
     """The first of failures that are alike, in full."""
     item = alike[0]
     times = f", {len(alike)} times" if len(alike) > 1 else ""
-    yield from _wrapped(f"## {item.verdict}{times}: {name_of(item)}", rest="   ")
+    name = name_of(item).replace("[", " [", 1)  # a place to break a long line at
+    yield from _wrapped(f"## {item.verdict}{times}: {name}", rest="   ")
     yield ""
     yield from _wrapped(summary.reason(item))
     if not item.evidence:

@@ -14,7 +14,7 @@ from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
 from qmptests.report.picture import Share, Wait
-from qmptests.report.runs import Migration, Run, name_of
+from qmptests.report.runs import Migration, Run, in_order, name_of
 
 #: Of a run with more items than this the details are put in compressed, and shown when asked for.
 LAZY = 200
@@ -84,13 +84,14 @@ def write(run: Run, file: Path) -> None:
     results = run.verdicts()
     builds, host = run.ran()
     details = _Details()
-    items = [details.shown(number, item, None) for number, item in enumerate(results.items, 1)]
+    ordered = in_order(results.items)
+    items = [details.shown(number, item, None) for number, item in enumerate(ordered, 1)]
     places: dict[Path, deque[int]] = defaultdict(deque)
-    for place, item in enumerate(results.items):
+    for place, item in enumerate(ordered):
         places[run.folder / item.evidence].append(place)
     for migration in run.migrations():
         place = places[migration.folder].popleft()
-        items[place] = details.shown(place + 1, results.items[place], migration)
+        items[place] = details.shown(place + 1, ordered[place], migration)
     bad = [one for one in items if one.verdict.bad]
     opened = {one.number for one in bad[:OPEN]} | ({1} if len(items) == 1 else set())
     items = [one._replace(shown=one.number in opened) for one in items]

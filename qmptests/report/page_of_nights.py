@@ -25,8 +25,12 @@ def write(history: History, file: Path) -> None:
     slower = [t for t in trends if (shift := shifts[t.name]) and shift.slower]
     sections = []
     if bad or slower:
-        told = [*bad, *(trend for trend in slower if not trend.bad)]
-        text = [f"{t.name}: {'; '.join(store.told(t, shifts[t.name]))}" for t in told]
+        since: dict[tuple[float, str], list[Trend]] = defaultdict(list)
+        for trend in bad:
+            if first := trend.first_bad:
+                since[first.started, first.run].append(trend)
+        text = [_group(since[run]) for run in sorted(since, reverse=True)]
+        text += [f"{t.name}: {'; '.join(store.told(t, shifts[t.name]))}" for t in slower]
         sections.append(Section("What is bad now, or slower than it was", text))
     if counts := _counts(trends):
         sections.append(Section("Verdicts of each run", chart=counts))
@@ -53,6 +57,16 @@ def write(history: History, file: Path) -> None:
     ]
     title = f"{word}: {history.file.name}"
     html.write_sections(file, title, sections, kind="bad" if bad else "good", lead=lead)
+
+
+def _group(alike: Sequence[Trend]) -> str:
+    """Tests that are bad since the same run."""
+    first, *others = alike
+    said = "; ".join(store.told(first, None))
+    names = ", ".join(trend.name for trend in others[:2])
+    more = f", {names}" if names else ""
+    more += f" and {len(others) - 2} more" if len(others) > 2 else ""
+    return f"{len(alike)} {said}: {first.name}{more}" if others else f"{first.name}: {said}"
 
 
 def spark(trend: Trend) -> str:

@@ -1,11 +1,12 @@
 """Run folders read back: what each cell took. What can't be read is a line, not the end."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from qmptests.builds.registry import version_order
 from qmptests.downtime import analysis
 from qmptests.downtime.analysis import Analysis
 from qmptests.errors import InputError
@@ -155,6 +156,11 @@ def _item(name: str, evidence: str, outcome: OutcomeRecord) -> ItemResult:
         evidence=evidence,
         downtime_ms=outcome.attempts[-1].times.downtime_ms if outcome.attempts else None,
     )
+
+
+def in_order(items: Iterable[ItemResult]) -> list[ItemResult]:
+    """By name, versions from old to new: workers end them in any order."""
+    return sorted(items, key=lambda item: version_order(name_of(item)))
 
 
 def name_of(item: ItemResult) -> str:
