@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from qmptests.builds.registry import version_order
 from qmptests.matrix import common, summary
-from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
+from qmptests.matrix.results import RESULTS, ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
 from qmptests.report.picture import Share, Wait
@@ -129,7 +129,7 @@ def write(run: Run, file: Path) -> None:
 
 def _word(run: Run, results: RunResults) -> str:
     if run.results is None and not run.is_bench:
-        return "Cut short"
+        return "Verdicts unknown" if (run.folder / RESULTS).exists() else "Cut short"
     return "Not fine" if results.exit else "Fine"
 
 

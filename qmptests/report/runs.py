@@ -111,6 +111,8 @@ class Run:
                 made = analysis.analyse(folder)
             except InputError as error:
                 self._note(f"{name}: no analysis: {error}")
+            if made is not None and made.problems and outcome.result == Result.COMPLETED:
+                self._note(f"{name}: {made.problems[0]}")
             yield Migration(name=name, folder=folder, outcome=outcome, analysis=made)
 
     def _folders(self) -> Iterator[tuple[str, Path]]:
@@ -180,6 +182,8 @@ def read(folder: Path) -> Run:
     except InputError as error:
         if not any(folder.glob("*/*/outcome.json")):
             raise InputError(f"{folder} is no run folder: {error}") from error
-        if not (folder / BENCH).is_file():
+        if (folder / matrix_results.RESULTS).exists():
+            problems.append(f"{folder}: its verdicts can't be read: {error}")
+        elif not (folder / BENCH).is_file():
             problems.append(f"{folder}: the run was cut short, its verdicts are not known: {error}")
     return Run(folder, results, problems)

@@ -133,3 +133,19 @@ def test_a_missing_analysis_is_a_note_and_the_rest_is_shown(run: Path, tmp_path:
     text, _ = read(tmp_path / "x.html")
     assert '<h1 class="good">Fine: other</h1>' in text
     assert "<b>1</b> passed" in text
+    assert "note: test_cells.py::test_migrates[" in text
+    assert "]: source.trace.log is not there: what QEMU traced is missing" in text
+
+
+def test_verdicts_of_another_schema_are_a_note_and_the_rest_is_shown(
+    run: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    (other / "results.json").write_text('{"schema": 99}')
+    page.write(runs.read(other), tmp_path / "x.html")
+    text, _ = read(tmp_path / "x.html")
+    assert '<h1 class="bad">Verdicts unknown: other</h1>' in text
+    assert "its verdicts can&#39;t be read: " in text
+    assert "has schema 99" in text
+    assert "<b>1</b> passed" in text
