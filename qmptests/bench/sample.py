@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -166,11 +167,12 @@ COMPARED = {
 }
 
 
-def figures(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """The repeats of each of `COMPARED`, milliseconds; of migrations that completed."""
+def figures(samples: Sequence[Sample], patterns: Sequence[str] = ("*",)) -> dict[str, list[float]]:
+    """The repeats of each of `COMPARED` that matches a pattern, milliseconds."""
     return {
         name: [float(ms) for sample in samples if (ms := getattr(sample, field)) is not None]
         for name, field in COMPARED.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
     }
 
 

@@ -48,6 +48,13 @@ def list_() -> None:
 @click.option(
     "--against", default="", metavar="BUILD", help="Hold this build, in turn with the first, to it."
 )
+@click.option(
+    "--figure",
+    "figures",
+    multiple=True,
+    metavar="PATTERN",
+    help="With --against: judge only such figures, as 'downtime' (repeatable).",
+)
 @click.option("--bisect", is_flag=True, help="With --against: exit status 125 if it can't be told.")
 @click.option("--predict", is_flag=True, help="Foretell 24 downtimes, then measure them.")
 @click.option("--rival", "rivals", is_flag=True, help="The other device that explains the series.")
@@ -94,8 +101,8 @@ def reinit(**options: Any) -> None:
       qmptests bench reinit --source ~/qemu/build --predict
       qmptests bench reinit --source ~/qemu/build --sweep --plot sweep.html
     """
-    if options["bisect"] and not options["against"]:
-        raise InputError("--bisect judges what --against measures: give both")
+    if (options["bisect"] or options["figures"]) and not options["against"]:
+        raise InputError("--bisect and --figure are about what --against measures: give both")
     if options["plot_file"]:
         html.check()
         check_writable(options["plot_file"])
@@ -244,6 +251,9 @@ class _Bench:
         build = builds.resolve(self.options["against"], progress=self.say.step)
         other = replace(self.setting, source=build, destination=build)
         other.check()
+        if not sample.figures([], self.options["figures"] or ("*",)):
+            known = ", ".join(sample.COMPARED)
+            raise InputError(f"--figure: there is no such figure; there are {known}")
         chosen = (variants.WITHOUT[0], variants.WITH)
         sides = [
             (f"{side}-{variant.name}", variant.plan(setting))
@@ -255,7 +265,10 @@ class _Bench:
             self._check(samples)
         judged = []
         for variant in chosen:
-            before, after = (sample.figures(found[f"{side}-{variant.name}"]) for side in "ab")
+            before, after = (
+                sample.figures(found[f"{side}-{variant.name}"], self.options["figures"] or ("*",))
+                for side in "ab"
+            )
             judged.append(comparison.judge(before, after))
         for variant, rows in zip(chosen, comparison.confirm(judged), strict=True):
             self.report[f"{variant.name} compared"] = rows

@@ -61,16 +61,17 @@ def test_only_reinit_has_late_data_read_while_the_guest_runs(tmp_path: Path) -> 
 
 
 def test_two_builds_are_held_against_each_other_in_turn(tmp_path: Path) -> None:
-    """Too few repeats to tell, which is no failure."""
+    """Too few repeats to tell, for which git has an exit status."""
     file = tmp_path / "against.json"
-    done = small(tmp_path / "out", "--against", NEW, "--json", str(file))
-    assert done.returncode == 0, done.stderr
+    options = ["--bisect", "--figure", "down*", "--json", str(file)]
+    done = small(tmp_path / "out", "--against", NEW, *options)
+    assert done.returncode == 125, done.stderr
     assert "? (~4)" in done.stdout
     report: dict[str, Any] = json.loads(file.read_bytes())
     assert set(report["against"]) == {f"{side}-{v}" for side in "ab" for v in SIDES}
     for variant in SIDES:
         rows = {row["name"]: row["effect"]["verdict"] for row in report[f"{variant} compared"]}
-        assert rows["downtime"] == "can't tell"
+        assert rows == {"downtime": "can't tell"}
 
 
 def test_a_sweep_is_drawn(tmp_path: Path) -> None:
@@ -107,6 +108,8 @@ def test_a_sweep_is_drawn(tmp_path: Path) -> None:
     ("args", "words"),
     [
         (["--source", "debian:trixie"], "has no switchover-ack that can be asked for again"),
+        (["--source", NEW, "--figure", "downtime"], "give both"),
+        (["--source", NEW, "--against", NEW, "--figure", "x"], "there is no such figure"),
         (["--source", NEW, "--bisect"], "give both"),
         (["--source", NEW, "--plot", "/nowhere/x.html"], "cannot write /nowhere/x.html"),
         (["--source", NEW, "--busy", "e1000e"], "the bench takes emulated VFIO devices"),
