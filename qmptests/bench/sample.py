@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -13,6 +12,7 @@ from qmptests.downtime.critical import READ, SEND
 from qmptests.downtime.precopy_data import Why
 from qmptests.downtime.work import Step
 from qmptests.outcome import Outcome
+from qmptests.report import comparison
 
 #: A device's work on the critical path, in the order of downtime.
 PARTS = ("stop", "read", "send", "load", "start", "other")
@@ -167,12 +167,12 @@ COMPARED = {
 }
 
 
-def figures(samples: Sequence[Sample], patterns: Sequence[str] = ("*",)) -> dict[str, list[float]]:
+def figures(samples: Sequence[Sample], patterns: Sequence[str] = ()) -> dict[str, list[float]]:
     """The repeats of each of `COMPARED` that matches a pattern, milliseconds."""
     return {
         name: [float(ms) for sample in samples if (ms := getattr(sample, field)) is not None]
         for name, field in COMPARED.items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        if comparison.wanted(name, patterns)
     }
 
 

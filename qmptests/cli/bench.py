@@ -251,7 +251,7 @@ class _Bench:
         build = builds.resolve(self.options["against"], progress=self.say.step)
         other = replace(self.setting, source=build, destination=build)
         other.check()
-        if not sample.figures([], self.options["figures"] or ("*",)):
+        if not sample.figures([], self.options["figures"]):
             known = ", ".join(sample.COMPARED)
             raise InputError(f"--figure: there is no such figure; there are {known}")
         chosen = (variants.WITHOUT[0], variants.WITH)
@@ -266,7 +266,7 @@ class _Bench:
         judged = []
         for variant in chosen:
             before, after = (
-                sample.figures(found[f"{side}-{variant.name}"], self.options["figures"] or ("*",))
+                sample.figures(found[f"{side}-{variant.name}"], self.options["figures"])
                 for side in "ab"
             )
             judged.append(comparison.judge(before, after))

@@ -85,7 +85,7 @@ def _compared(options: dict[str, Any]) -> int:
         found = []
         for side in sides:
             say.step(f"reading {', '.join(one.folder.name for one in side)}")
-            found.append(between.repeats(side, options["figures"] or ("*",)))
+            found.append(between.repeats(side, options["figures"]))
         compared = between.compare(*found)
     finally:
         say.close()

@@ -1,1 +1,1 @@
-"""What runs say when they are held against each other."""
+"""What runs say to a reader, and what has changed between them."""

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from statistics import median
 
 import msgspec
@@ -64,13 +63,13 @@ class Comparison(msgspec.Struct, frozen=True):
         return "Not worse" if self.told else "Can't tell"
 
 
-def repeats(runs: Iterable[Run], patterns: Sequence[str] = ("*",)) -> Cells:
-    """The figures of several runs that match a pattern, put together by the migrations' names."""
+def repeats(runs: Iterable[Run], patterns: Sequence[str] = ()) -> Cells:
+    """The figures of several runs that are wanted, put together by the migrations' names."""
     found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         for migration in run.migrations():
             for figure, value in migration.figures().items():
-                if any(fnmatchcase(figure, pattern) for pattern in patterns):
+                if comparison.wanted(figure, patterns):
                     found[migration.name][figure].append(value)
     return found
 

@@ -1,6 +1,7 @@
 """Figures of two sets of repeats held against each other, as a table that fits a mail."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import msgspec
 from msgspec.structs import replace
@@ -38,6 +39,11 @@ class Row(msgspec.Struct, frozen=True):
     def told(self) -> bool:
         """Whether there is nothing left to ask."""
         return self.effect.verdict is Verdict.SAME or (self.changed and self.certain)
+
+
+def wanted(figure: str, patterns: Sequence[str]) -> bool:
+    """Whether a figure is to be compared: it matches a pattern, or there is none."""
+    return not patterns or any(fnmatchcase(figure, pattern) for pattern in patterns)
 
 
 def judge(before: Figures, after: Figures) -> list[Row]:

@@ -11,11 +11,13 @@ normal.
 """
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import cache
 from itertools import accumulate
 from statistics import NormalDist, median
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -49,11 +51,11 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
 
     before: float
     after: float
-    shift: float
-    low: float | None
-    high: float | None
     noise: float
-    verdict: Verdict
+    shift: float = 0.0
+    low: float | None = None
+    high: float | None = None
+    verdict: Verdict = Verdict.UNKNOWN
     chance: float = 1.0
     needed: int = 0
 
@@ -79,21 +81,17 @@ def compare(
     """
     if not before or not after:
         raise ValueError("nothing to compare: a side has no repeats")
-    differences = sorted(b - a for a in before for b in after)
-    rank = _rank(len(before), len(after), alpha)
     middle = median(before)
     return _judged(
+        sorted(b - a for a in before for b in after),
+        _of_two(len(before), len(after)),
         Effect(
             before=middle,
             after=median(after),
-            shift=median(differences),
-            low=differences[rank - 1] if rank else None,
-            high=differences[-rank] if rank else None,
             noise=_noise(sorted(before), middle),
-            verdict=Verdict.UNKNOWN,
-            chance=_chance(differences, len(before), len(after)),
         ),
-        max(floor * abs(middle), least),
+        alpha,
+        allowed=max(floor * abs(middle), least),
         count=min(len(before), len(after)),
         fewest=least_repeats(alpha),
     )
@@ -116,33 +114,42 @@ def paired(
         raise ValueError("pairs of figures above 0 are compared")
     factors = [math.log(b / a) for a, b in zip(before, after, strict=True)]
     averages = sorted((one + other) / 2 for n, one in enumerate(factors) for other in factors[n:])
-    rank = _signed_rank(len(factors), alpha)
     middle = median(before)
-
-    def shift(factor: float) -> float:
-        return middle * math.expm1(factor)
-
     return _judged(
+        averages,
+        _of_pairs(len(factors)),
         Effect(
             before=middle,
             after=median(after),
-            shift=shift(median(averages)),
-            low=shift(averages[rank - 1]) if rank else None,
-            high=shift(averages[-rank]) if rank else None,
             noise=_noise(sorted(math.exp(factor) for factor in factors), 1.0),
-            verdict=Verdict.UNKNOWN,
-            chance=_signed_chance(averages, len(factors)),
         ),
-        max(floor * middle, least),
+        alpha,
+        allowed=max(floor * middle, least),
         count=len(factors),
         fewest=_least_pairs(alpha),
+        to_shift=lambda factor: middle * math.expm1(factor),
     )
 
 
-def _judged(found: Effect, allowed: float, *, count: int, fewest: int) -> Effect:
-    low, high, shift = found.low, found.high, found.shift
-    if low is None or high is None:
-        return replace(found, needed=fewest)
+def _judged(
+    estimates: Sequence[float],
+    null: "_Null",
+    sides: Effect,
+    alpha: float,
+    *,
+    allowed: float,
+    count: int,
+    fewest: int,
+    to_shift: Callable[[float], float] = lambda estimate: estimate,
+) -> Effect:
+    """`estimates`: all of them, in order; `sides`: what is known without them."""
+    rank = null.rank(alpha)
+    shift = to_shift(median(estimates))
+    found = replace(sides, shift=shift, chance=null.chance(estimates), needed=fewest)
+    if not rank:
+        return found
+    low, high = to_shift(estimates[rank - 1]), to_shift(estimates[-rank])
+    found = replace(found, low=low, high=high, needed=0)
     if (low > 0 or high < 0) and abs(shift) >= allowed:
         return replace(found, verdict=Verdict.CHANGED)
     if -allowed <= low and high <= allowed:
@@ -159,55 +166,50 @@ def least_repeats(alpha: float = ALPHA) -> int:
     return count
 
 
-@cache
-def _rank(first: int, second: int, alpha: float) -> int:
-    """The greatest rank k with P(U < k) <= alpha / 2; 0 if there is none."""
-    if first * second > EXACT:
-        spread = math.sqrt(first * second * (first + second + 1) / 12)
-        return max(0, math.floor(first * second / 2 - NormalDist().inv_cdf(1 - alpha / 2) * spread))
-    ways = _ways(first, second)
-    most = alpha / 2 * sum(ways)
-    return sum(total <= most for total in accumulate(ways))
+class _Null(NamedTuple):
+    """How a statistic is distributed where nothing has changed: so many estimates lie below 0.
 
+    `below`: in how many of all ways it is at most so much, from 0 on; empty where it is as good as
+    normal, with the deviation `spread`.
+    """
 
-def _chance(differences: Sequence[float], first: int, second: int) -> float:
-    """How often U is at least as far from its middle; ties count half, to the middle's side."""
-    below = sum(d < 0 for d in differences) + sum(d == 0 for d in differences) / 2
-    extreme = math.ceil(min(below, first * second - below))
-    if first * second > EXACT:
-        spread = math.sqrt(first * second * (first + second + 1) / 12)
-        return min(1.0, 2 * NormalDist().cdf((extreme + 0.5 - first * second / 2) / spread))
-    ways = _ways(first, second)
-    return min(1.0, 2 * sum(ways[: extreme + 1]) / sum(ways))
+    size: int
+    spread: float
+    below: Sequence[int]
 
+    def rank(self, alpha: float) -> int:
+        """The greatest rank k with P(statistic < k) <= alpha / 2; 0 if there is none."""
+        if not self.below:
+            margin = NormalDist().inv_cdf(1 - alpha / 2) * self.spread
+            return max(0, math.floor(self.size / 2 - margin))
+        return bisect_right(self.below, alpha / 2 * self.below[-1])
 
-@cache
-def _signed_rank(count: int, alpha: float) -> int:
-    """The greatest rank k with P(T < k) <= alpha / 2; 0 if there is none."""
-    if count > EXACT_PAIRS:
-        middle, spread = _signed_normal(count)
-        return max(0, math.floor(middle - NormalDist().inv_cdf(1 - alpha / 2) * spread))
-    ways = _signed_ways(count)
-    most = alpha / 2 * sum(ways)
-    return sum(total <= most for total in accumulate(ways))
-
-
-def _signed_chance(averages: Sequence[float], count: int) -> float:
-    below = sum(one < 0 for one in averages) + sum(one == 0 for one in averages) / 2
-    extreme = math.ceil(min(below, len(averages) - below))
-    if count > EXACT_PAIRS:
-        middle, spread = _signed_normal(count)
-        return min(1.0, 2 * NormalDist().cdf((extreme + 0.5 - middle) / spread))
-    ways = _signed_ways(count)
-    return min(1.0, 2 * sum(ways[: extreme + 1]) / sum(ways))
-
-
-def _signed_normal(count: int) -> tuple[float, float]:
-    """Mean and deviation of T."""
-    return count * (count + 1) / 4, math.sqrt(count * (count + 1) * (2 * count + 1) / 24)
+    def chance(self, estimates: Sequence[float]) -> float:
+        """How often it is as far from its middle or farther; ties count half, to its side."""
+        below = sum(one < 0 for one in estimates) + sum(one == 0 for one in estimates) / 2
+        extreme = math.ceil(min(below, self.size - below))
+        if not self.below:
+            z = (extreme + 0.5 - self.size / 2) / self.spread
+            return min(1.0, 2 * NormalDist().cdf(z))
+        return min(1.0, 2 * self.below[extreme] / self.below[-1])
 
 
 @cache
+def _of_two(first: int, second: int) -> _Null:
+    """Mann and Whitney's."""
+    size = first * second
+    below = tuple(accumulate(_ways(first, second))) if size <= EXACT else ()
+    return _Null(size, math.sqrt(size * (first + second + 1) / 12), below)
+
+
+@cache
+def _of_pairs(count: int) -> _Null:
+    """Wilcoxon's."""
+    size = count * (count + 1) // 2
+    below = tuple(accumulate(_signed_ways(count))) if count <= EXACT_PAIRS else ()
+    return _Null(size, math.sqrt(size * (2 * count + 1) / 12), below)
+
+
 def _signed_ways(count: int) -> list[int]:
     """How many sets of the numbers 1 to `count` have this sum, from 0 on."""
     ways = [1] + [0] * (count * (count + 1) // 2)
@@ -221,7 +223,6 @@ def _least_pairs(alpha: float) -> int:
     return next(count for count in range(1, 99) if 2 / 2**count <= alpha)
 
 
-@cache
 def _ways(first: int, second: int) -> list[int]:
     """In how many orders of all repeats so many pairs have B before A, from 0 pairs on.
 

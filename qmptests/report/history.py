@@ -45,8 +45,8 @@ create table figures (
 #: Name, verdict, because, folder, started, downtime.
 _Row: TypeAlias = tuple[str, str, str, str, float, float | None]
 _BAD = tuple(str(verdict) for verdict in Verdict if verdict.bad)
-#: Runs of a test that are looked at for a change, the newest; a side of it has four.
-_LATELY, _SIDE = 40, effect.least_repeats()
+#: Runs of a test that are looked at and shown, the newest; a side of a change has four.
+LATELY, _SIDE = 40, effect.least_repeats()
 
 
 class Night(NamedTuple):
@@ -113,7 +113,7 @@ class Trend(NamedTuple):
         Of all ways to divide the runs in two the one that chance explains least, if it would do so
         in less than one of twenty tests that have not changed.
         """
-        nights = self.downtimes()[-_LATELY:]
+        nights = self.downtimes()[-LATELY:]
         figures = [night.downtime_ms or 0.0 for night in nights]
         splits = range(_SIDE, len(figures) - _SIDE + 1)
         found = [(effect.compare(figures[:n], figures[n:], least=LEAST_MS), n) for n in splits]
@@ -224,21 +224,27 @@ def folders(file: Path) -> list[Path]:
 
 def lines(history: History, *, everything: bool = False) -> Iterator[str]:
     """What is bad now and since when, and what has become slower; with `everything` all tests."""
-    bad = good = slower = 0
+    tests = bad = slower = 0
     for trend in history.trends():
-        bad, good = bad + trend.bad, good + (not trend.bad)
+        tests += 1
+        bad += trend.bad
         shift = trend.shift()
         slower += shift is not None and shift.slower
         if not (trend.bad or everything or (shift and shift.slower)):
             continue
         yield f"{trend.name}"
-        marks = "".join("F" if night.bad else "." for night in trend.nights[-_LATELY:])
+        marks = "".join("F" if night.bad else "." for night in trend.nights[-LATELY:])
         known = [night.downtime_ms for night in trend.downtimes()]
         downtimes = f"  downtime {known[0]:.1f} -> {known[-1]:.1f} ms" if known else ""
         yield f"  {marks}{downtimes}"
         yield from (f"  {line}" for line in told(trend, shift))
-    yield (
-        f"{history.runs()} runs, {bad + good} tests: {bad} bad now, {good} good, "
+    yield counts(history.runs(), tests, bad, slower)
+
+
+def counts(runs: int, tests: int, bad: int, slower: int) -> str:
+    """The whole history in a line."""
+    return (
+        f"{runs} runs, {tests} tests: {bad} bad now, {tests - bad} good, "
         f"{slower} slower than they were"
     )
 

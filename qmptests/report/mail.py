@@ -43,15 +43,15 @@ _MACHINE, _VFIO = ("-machine", "-m", "-accel", "-cpu", "-smp"), "vfio"
 def lines(run: Run) -> Iterator[str]:
     """The whole mail. What can't be read is a note, and the rest is told."""
     items = in_order(run.verdicts().items)
-    builds, host = run.ran()
+    ran = run.ran()
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
     yield f"{len(items)} tests: {counts or 'nothing ran'}"
     for problem in run.problems:
         yield from _wrapped(f"note: {problem}")
     yield ""
-    for name, build in builds.items():
+    for name, build in ran.builds.items():
         yield from _wrapped(f"* {name}: {_build(build)}")
-    if host:
+    if host := ran.host:
         yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
         yield ""
     yield from _block(table.grid(table.rows(items, brief=True), WIDTH))

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 from qmptests.builds.registry import version_order
 from qmptests.matrix import common, summary
-from qmptests.matrix.results import RESULTS, ItemResult, RunResults, Verdict, count
+from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
 from qmptests.report.html import Chart
 from qmptests.report.picture import Share, Wait
-from qmptests.report.runs import Migration, Run, in_order, name_of
+from qmptests.report.runs import Migration, Ran, Run, in_order, name_of
 
 #: Of a run with more items than this the details are put in compressed, and shown when asked for.
 LAZY = 200
@@ -35,13 +35,25 @@ class Shown(NamedTuple):
     """
 
     number: int
-    name: str
-    verdict: Verdict
     item: ItemResult
     downtime_ms: float | None
-    evidence: str
-    details: str = ""
+    details: str
     shown: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which it is known in other runs."""
+        return name_of(self.item)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The item's."""
+        return self.item.verdict
+
+    @property
+    def evidence(self) -> str:
+        """Its folder in the run's."""
+        return self.item.evidence
 
 
 class Cause(NamedTuple):
@@ -82,16 +94,18 @@ class Pair(NamedTuple):
 def write(run: Run, file: Path) -> None:
     """Write the page; raises InputError if that can't be."""
     results = run.verdicts()
-    builds, host = run.ran()
+    ran = Ran()
     details = _Details()
     ordered = in_order(results.items)
-    items = [details.shown(number, item, None) for number, item in enumerate(ordered, 1)]
+    told: dict[int, Shown] = {}
     places: dict[Path, deque[int]] = defaultdict(deque)
     for place, item in enumerate(ordered):
         places[run.folder / item.evidence].append(place)
     for migration in run.migrations():
+        ran.see(migration.outcome)
         place = places[migration.folder].popleft()
-        items[place] = details.shown(place + 1, ordered[place], migration)
+        told[place] = details.shown(place + 1, ordered[place], migration)
+    items = [told.get(n) or details.shown(n + 1, item, None) for n, item in enumerate(ordered)]
     bad = [one for one in items if one.verdict.bad]
     opened = {one.number for one in bad[:OPEN]} | ({1} if len(items) == 1 else set())
     items = [one._replace(shown=one.number in opened) for one in items]
@@ -106,8 +120,8 @@ def write(run: Run, file: Path) -> None:
         title=run.folder.resolve().name,
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(results.started)),
         seconds=results.seconds,
-        host=host,
-        builds=list(builds.values()),
+        host=ran.host,
+        builds=list(ran.builds.values()),
         counts=count(results.items),
         fine=results.exit == 0,
         word=_word(run, results),
@@ -128,8 +142,10 @@ def write(run: Run, file: Path) -> None:
 
 
 def _word(run: Run, results: RunResults) -> str:
+    if run.is_cut_short:
+        return "Cut short"
     if run.results is None and not run.is_bench:
-        return "Verdicts unknown" if (run.folder / RESULTS).exists() else "Cut short"
+        return "Verdicts unknown"
     return "Not fine" if results.exit else "Fine"
 
 
@@ -160,17 +176,13 @@ class _Details:
             "files": [
                 name
                 for name in EVIDENCE
-                if migration is not None and (not name or (migration.folder / name).exists())
-            ]
-            or [""],
+                if not name or (migration and (migration.folder / name).exists())
+            ],
         }
         return Shown(
             number=number,
-            name=name_of(item),
-            verdict=item.verdict,
             item=item,
             downtime_ms=item.downtime_ms if exact is None else exact,
-            evidence=item.evidence,
             details=self._template.render(one=filling).strip(),
         )
 

@@ -9,11 +9,9 @@ from statistics import median, quantiles
 
 from qmptests.report import history as store
 from qmptests.report import html
-from qmptests.report.history import History, Trend
+from qmptests.report.history import LATELY, History, Trend
 from qmptests.report.html import Chart, Raw, Section, Table, Word
 
-#: Runs that a line of one test shows, the newest.
-LATELY = 40
 _WIDTH, _HEIGHT = 240, 28
 
 
@@ -51,10 +49,7 @@ def write(history: History, file: Path) -> None:
     head = ("test", "now", "downtime, run by run; ✗ is bad", "first, ms", "last, ms", "")
     sections.append(Section("Each test", table=Table(head, rows, names=3)))
     word = "Not fine" if bad else "Fine"
-    lead = [
-        f"{history.runs()} runs, {len(trends)} tests: {len(bad)} bad now, "
-        f"{len(trends) - len(bad)} good, {len(slower)} slower than they were"
-    ]
+    lead = [store.counts(history.runs(), len(trends), len(bad), len(slower))]
     title = f"{word}: {history.file.name}"
     html.write_sections(file, title, sections, kind="bad" if bad else "good", lead=lead)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -52,11 +51,19 @@ class Migration(msgspec.Struct, frozen=True, kw_only=True):
 BENCH = "bench.json"
 
 
-class Ran(NamedTuple):
+class Ran:
     """What a run was of: each build by its name, and the machine of the first migration."""
 
-    builds: dict[str, BuildRecord]
-    host: HostRecord | None
+    def __init__(self) -> None:
+        self.builds: dict[str, BuildRecord] = {}
+        self.host: HostRecord | None = None
+
+    def see(self, outcome: OutcomeRecord) -> None:
+        """One of its migrations."""
+        self.host = self.host or outcome.host
+        for side in [outcome.source, *outcome.destinations]:
+            if side is not None:
+                self.builds.setdefault(side.build.name, side.build)
 
 
 class Run:
@@ -69,7 +76,9 @@ class Run:
         self.folder = folder
         self.results = results
         self.problems = problems
-        self.is_bench = results is None and (folder / BENCH).is_file()
+        told = (folder / matrix_results.RESULTS).exists()
+        self.is_bench = results is None and not told and (folder / BENCH).is_file()
+        self.is_cut_short = results is None and not told and not self.is_bench
 
     def verdicts(self) -> RunResults:
         """What the run says; of one that was cut short, what its finished migrations say."""
@@ -89,16 +98,12 @@ class Run:
 
     def ran(self) -> Ran:
         """What it was of."""
-        builds: dict[str, BuildRecord] = {}
-        host = None
+        ran = Ran()
         for name, folder in self._folders():
             outcome = self._outcome(name, folder)
             if outcome is not None:
-                host = host or outcome.host
-                for side in [outcome.source, *outcome.destinations]:
-                    if side is not None:
-                        builds.setdefault(side.build.name, side.build)
-        return Ran(builds, host)
+                ran.see(outcome)
+        return ran
 
     def migrations(self) -> Iterator[Migration]:
         """One after the other, each read when it is asked for."""
@@ -175,15 +180,16 @@ def read(folder: Path) -> Run:
     """A run's folder; raises InputError if there is nothing of a run in it."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no run folder: there is no such folder")
-    problems: list[str] = []
-    results = None
     try:
-        results = matrix_results.read(folder)
+        return Run(folder, matrix_results.read(folder), [])
     except InputError as error:
         if not any(folder.glob("*/*/outcome.json")):
             raise InputError(f"{folder} is no run folder: {error}") from error
-        if (folder / matrix_results.RESULTS).exists():
-            problems.append(f"{folder}: its verdicts can't be read: {error}")
-        elif not (folder / BENCH).is_file():
-            problems.append(f"{folder}: the run was cut short, its verdicts are not known: {error}")
-    return Run(folder, results, problems)
+        run = Run(folder, None, [])
+        if run.is_cut_short:
+            run.problems.append(
+                f"{folder}: the run was cut short, its verdicts are not known: {error}"
+            )
+        elif not run.is_bench:
+            run.problems.append(f"{folder}: its verdicts can't be read: {error}")
+        return run

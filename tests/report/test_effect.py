@@ -25,14 +25,14 @@ def test_the_statistic_is_counted_as_by_hand(first: int, second: int) -> None:
 
 def test_an_interval_is_the_one_of_the_tables() -> None:
     """With 10 and 10 repeats the bounds are the 24th differences from the ends."""
-    assert effect._rank(10, 10, 0.05) == 24
-    assert effect._rank(5, 5, 0.05) == 3
-    assert effect._rank(3, 3, 0.05) == 0
+    assert effect._of_two(10, 10).rank(0.05) == 24
+    assert effect._of_two(5, 5).rank(0.05) == 3
+    assert effect._of_two(3, 3).rank(0.05) == 0
     assert effect.least_repeats() == 4
 
 
 def test_many_repeats_have_the_normal_approximation() -> None:
-    exact, near = effect._rank(50, 50, 0.05), effect._rank(50, 51, 0.05)
+    exact, near = effect._of_two(50, 50).rank(0.05), effect._of_two(50, 51).rank(0.05)
     assert 0 < near - exact < 50
 
 
@@ -69,8 +69,8 @@ def test_signed_ranks_are_those_of_the_tables() -> None:
 
     Source: Hollander, Wolfe and Chicken, table A.4.
     """
-    assert [effect._signed_rank(n, 0.05) for n in (5, 6, 10, 20)] == [0, 1, 9, 53]
-    near, exact = (effect._signed_rank(n, 0.05) for n in (51, 50))
+    assert [effect._of_pairs(n).rank(0.05) for n in (5, 6, 10, 20)] == [0, 1, 9, 53]
+    near, exact = (effect._of_pairs(n).rank(0.05) for n in (51, 50))
     assert 0 < near - exact < 40
 
 

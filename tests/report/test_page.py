@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -102,12 +103,17 @@ def test_two_thousand_cells_make_less_than_ten_megabytes(run: Path, tmp_path: Pa
     assert few + 2000 * each < 10_000_000
 
 
+def copied(run: Path, folder: Path, change: Callable[[Path], object]) -> str:
+    """The page of a copy of the run in `folder`, to which something was done."""
+    shutil.copytree(run, folder)
+    change(folder)
+    file = folder.with_suffix(".html")
+    page.write(runs.read(folder), file)
+    return read(file)[0]
+
+
 def test_a_run_that_was_cut_short_shows_what_came_to_an_end(run: Path, tmp_path: Path) -> None:
-    short = tmp_path / "short"
-    shutil.copytree(run, short)
-    (short / "results.json").unlink()
-    page.write(runs.read(short), tmp_path / "x.html")
-    text, _ = read(tmp_path / "x.html")
+    text = copied(run, tmp_path / "short", lambda folder: (folder / "results.json").unlink())
     assert '<h1 class="bad">Cut short: short</h1>' in text
     assert "the run was cut short, its verdicts are not known" in text
     assert "<b>1</b> passed" in text
@@ -115,22 +121,17 @@ def test_a_run_that_was_cut_short_shows_what_came_to_an_end(run: Path, tmp_path:
 
 
 def test_the_folder_of_a_bench_is_a_run(run: Path, tmp_path: Path) -> None:
-    bench = tmp_path / "bench"
-    shutil.copytree(run, bench)
-    (bench / "results.json").rename(bench / "bench.json")
-    page.write(runs.read(bench), tmp_path / "x.html")
-    text, _ = read(tmp_path / "x.html")
+    text = copied(run, tmp_path / "bench", lambda f: (f / "results.json").rename(f / "bench.json"))
     assert '<h1 class="good">Fine: bench</h1>' in text
     assert "cut short" not in text
 
 
 def test_a_missing_analysis_is_a_note_and_the_rest_is_shown(run: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    for file in other.glob("*/*/*.trace.log"):
-        file.unlink()
-    page.write(runs.read(other), tmp_path / "x.html")
-    text, _ = read(tmp_path / "x.html")
+    def forget_traces(folder: Path) -> None:
+        for log in folder.glob("*/*/*.trace.log"):
+            log.unlink()
+
+    text = copied(run, tmp_path / "other", forget_traces)
     assert '<h1 class="good">Fine: other</h1>' in text
     assert "<b>1</b> passed" in text
     assert "note: test_cells.py::test_migrates[" in text
@@ -140,11 +141,8 @@ def test_a_missing_analysis_is_a_note_and_the_rest_is_shown(run: Path, tmp_path:
 def test_verdicts_of_another_schema_are_a_note_and_the_rest_is_shown(
     run: Path, tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    (other / "results.json").write_text('{"schema": 99}')
-    page.write(runs.read(other), tmp_path / "x.html")
-    text, _ = read(tmp_path / "x.html")
+    other = '{"schema": 99}'
+    text = copied(run, tmp_path / "other", lambda f: (f / "results.json").write_text(other))
     assert '<h1 class="bad">Verdicts unknown: other</h1>' in text
     assert "its verdicts can&#39;t be read: " in text
     assert "has schema 99" in text
