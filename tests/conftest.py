@@ -1,15 +1,18 @@
 """What tests of several rooms share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from qmptests import builds
+from qmptests import builds, packages
 from qmptests.dirs import cache_dir
 
 #: Names that stay when Debian goes on to the next point release.
 NAMES = {"10.0": "debian:trixie", "11.1": "debian:trixie-backports"}
+#: The suite whose linux-libc-dev knows all that we use.
+HEADERS = "trixie-backports"
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,14 @@ def cache_of_named_builds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def named_builds(cache_of_named_builds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test starts, and the test itself, finds two builds by our `NAMES`."""
     monkeypatch.setitem(os.environ, "QMPTESTS_CACHE", str(cache_of_named_builds))
+
+
+@pytest.fixture(scope="session")
+def header_tree() -> Path:
+    """Debian's newest kernel headers, unpacked in the cache."""
+    if shutil.which("cc") is None:
+        why = "no C compiler (cc), so the kernel's headers can't be asked: install gcc, libc6-dev"
+        if os.environ.get("CI"):
+            pytest.fail(why)
+        pytest.skip(why)
+    return packages.fetch(HEADERS, ["linux-libc-dev"], progress=print).root

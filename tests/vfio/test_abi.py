@@ -5,7 +5,6 @@ how large the structure is, what a number is.
 """
 
 import os
-import shutil
 import subprocess
 import types
 from collections.abc import Iterable
@@ -15,12 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from qmptests import packages
 from qmptests.vfio import abi, arch
 from qmptests.vfio.abi import Layout
-
-#: The suite whose linux-libc-dev knows all that we use.
-SUITE = "trixie-backports"
 
 #: How the C name of an enum's member is made, and the header that defines it.
 ENUMS: dict[type[IntEnum | IntFlag], tuple[str, str]] = {
@@ -203,17 +198,6 @@ class Headers:
         assert compiled.returncode == 0, f"<{header}> does not have it all:\n{compiled.stderr}"
         output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
         return [int(line) for line in output.split()]
-
-
-@pytest.fixture(scope="session")
-def header_tree() -> Path:
-    """Debian's newest kernel headers, unpacked in the cache."""
-    if shutil.which("cc") is None:
-        why = "no C compiler (cc), so the kernel's headers can't be asked: install gcc, libc6-dev"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    return packages.fetch(SUITE, ["linux-libc-dev"], progress=print).root
 
 
 @pytest.fixture
