@@ -87,7 +87,7 @@ class Controller:
                 nodeid=report.nodeid,
                 when="" if died else str(report.when),
                 outcome=report.outcome,
-                expected=report.skipped and hasattr(report, "wasxfail"),
+                expected=report.skipped and _failed_as_marked(report),
                 seconds=report.duration,
                 properties=properties,
                 because=_because(report),
@@ -232,6 +232,11 @@ def _cell_of(matrix: store.Matrix, nodeid: str) -> cells.Cell | None:
     parameters = nodeid.partition("[")[2]
     found = [cell for cell in matrix.selected if cell.id in parameters]
     return max(found, key=lambda cell: len(cell.id), default=None)
+
+
+def _failed_as_marked(report: pytest.TestReport) -> bool:
+    """Whether it ran, and failed as its mark `xfail` says; with run=False, nothing was tested."""
+    return not getattr(report, "wasxfail", "[NOTRUN]").startswith(("[NOTRUN]", "reason: [NOTRUN]"))
 
 
 def _worker(report: pytest.TestReport) -> str:

@@ -104,9 +104,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", text)
     for name in _WORDS:
         options.words(config, name)
+    for name in (*_LISTS, *_VALUES):
+        if name not in _WORDS:
+            options.refuse_empty(config, name)
     if config.getoption("qemu_pause_on_failure") and _parallel(config):
         raise pytest.UsageError("--qemu-pause-on-failure waits for a person: leave -n out")
     if not hasattr(config, "workerinput") and _wants_matrix(config):
+        options.refuse_empty_expressions(config)
         from qmptests.controller import Controller  # noqa: PLC0415
 
         controller = Controller.begin(config)

@@ -6,6 +6,7 @@ command = [*build.argv, "-machine", build.facts.resolve_machine("q35")]
 
 from qmptests.builds.build import Build, newest_common_machine
 from qmptests.builds.facts import Facts, Machine
+from qmptests.builds.locate import is_same_binary
 from qmptests.builds.resolve import Broken, add, inspect_all, list_builds, remove, resolve
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Machine",
     "add",
     "inspect_all",
+    "is_same_binary",
     "list_builds",
     "newest_common_machine",
     "remove",

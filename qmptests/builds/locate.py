@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from qmptests import packages
+from qmptests.builds.build import Build
 from qmptests.builds.spec import Binary, BuildTree, Suite
 from qmptests.builds.storage import builds_directory, read_json, write_json
 from qmptests.errors import EnvironmentFailure, InputError
@@ -218,6 +219,18 @@ def digest_of(path: Path) -> str:
     if seen is not None and seen.digest != digest:
         _forget_content(seen.digest)
     return digest
+
+
+def is_same_binary(a: Build, b: Build) -> bool:
+    """Whether two builds, whatever they are called, run the same QEMU byte for byte."""
+    if a.digest == b.digest:
+        return True
+    if "debian" not in (a.origin.get("kind"), b.origin.get("kind")):
+        return False  # their digests are those of their binaries
+    try:
+        return digest_of(a.binary) == digest_of(b.binary)
+    except InputError:
+        return False
 
 
 def _forget_content(digest: str) -> None:

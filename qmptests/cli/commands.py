@@ -4,6 +4,8 @@ import importlib
 
 import click
 
+from qmptests.cli.empty import refused
+
 #: Subcommand -> the module and the attribute that holds it.
 _COMMANDS = {
     "bench": ("qmptests.cli.bench", "bench"),
@@ -32,7 +34,7 @@ class _LazyGroup(click.Group):
         module, attribute = _COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
-        return command
+        return refused(command)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from qmptests.builds import Build, newest_common_machine
+from qmptests.builds import Build, is_same_binary, newest_common_machine
 from qmptests.errors import InputError
 from qmptests.matrix.axes import NONE, Axes, capabilities_name, device_name
 from qmptests.migration import settings, transport
@@ -18,6 +18,7 @@ class Reason(StrEnum):
     """Why a cell can't exist."""
 
     SAME_BUILD = "same-build"
+    SAME_BINARY = "same-binary"
     ARCHITECTURE_DIFFERS = "architecture-differs"
     ACCELERATOR_LACKING = "accelerator-lacking"
     MACHINE_LACKING = "machine-lacking"
@@ -132,6 +133,12 @@ Why = tuple[Reason, str] | None
 def _why_pair(axes: Axes, source: Build, destination: Build, *, alone: bool) -> Why:
     if source.name == destination.name and not alone:
         return Reason.SAME_BUILD, "a pair is of two builds unless there is only one"
+    two_names = source.name != destination.name and not axes.same_build
+    if two_names and is_same_binary(source, destination):
+        return (
+            Reason.SAME_BINARY,
+            f"{source.name} and {destination.name} are the same binary under two names",
+        )
     if source.facts.target != destination.facts.target:
         return (
             Reason.ARCHITECTURE_DIFFERS,

@@ -45,7 +45,9 @@ def select(cells: Sequence[Cell], tier: str, expressions: Sequence[Expression] =
 def _nothing(cells: Sequence[Cell], size: int, tier: str, expressions: Sequence[Expression]) -> str:
     if not size:
         reasons = ", ".join(f"{count} {reason}" for reason, count in pruned_counts(cells).items())
-        return f"the matrix has no cell that can exist: {reasons or 'no pair of builds'}"
+        details = {cell.detail for cell in cells}
+        why = f" ({details.pop()})" if len(details) == 1 else ""
+        return f"the matrix has no cell that can exist: {reasons or 'no pair of builds'}{why}"
     texts = " or ".join(f"'{expression.text}'" for expression in expressions)
     return f"{texts} selects none of the {size} cells of '{tier}'"
 

@@ -25,6 +25,7 @@ _LONGEST_REASON = 240
 
 PRUNED = {
     Reason.SAME_BUILD: "would go from a build to itself",
+    Reason.SAME_BINARY: "would go from a binary to itself under another name",
     Reason.ARCHITECTURE_DIFFERS: "would go to another architecture",
     Reason.ACCELERATOR_LACKING: "lack the accelerator",
     Reason.MACHINE_LACKING: "have a machine type that one side lacks",

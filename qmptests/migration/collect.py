@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qmptests.builds import Build
+from qmptests.builds import Build, is_same_binary
 from qmptests.guests import Guest
 from qmptests.migration import reproduce
 from qmptests.migration.plan import Plan
@@ -58,6 +58,8 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
         phases=run.phases,
         result=result,
         error=error,
+        same_binary=plan.source.name != plan.destination.name
+        and is_same_binary(plan.source, plan.destination),
     )
     sides = [s for s in (record.source, *record.destinations) if s is not None]
     record.perturbed = any(s.trace.perturbing for s in sides)

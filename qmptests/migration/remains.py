@@ -19,9 +19,28 @@ def so_far(run: "Run") -> list[Remains]:
             report=sanitizers.report_in(vm.files.stderr),
             core=run.cores.get(vm.name, ""),
             wrapped=bool(vm.wrapper),
+            asked=vm.asked_to_quit,
+            killed=vm.killed,
+            signalled=_signalled(vm),
+            words=first_complaint(vm),
         )
         for vm in run.vms
     ]
+
+
+def first_complaint(vm: VM) -> str:
+    """The first error that QEMU wrote; later ones are mostly consequences of it."""
+    for line in vm.process.last_lines(20) if vm.spawned else ():
+        _, found, text = line.partition("qemu-system-")
+        if found and "warning:" not in text:
+            return text.partition(": ")[2]
+    return ""
+
+
+def _signalled(vm: VM) -> bool:
+    """Whether QEMU said that a signal ended it: its exit status is 0 then."""
+    events = vm.monitor.events if vm.spawned else ()
+    return any(e.name == "SHUTDOWN" and e.data.get("reason") == "host-signal" for e in events)
 
 
 def collected(run: "Run", since: float) -> list[Remains]:

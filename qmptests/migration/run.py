@@ -350,7 +350,7 @@ class Run:
             verdict.Observed(
                 status=status,
                 error=info.get("error-desc", ""),
-                destination_words=_first_complaint(destination),
+                destination_words=remains.first_complaint(destination),
                 source_runstate=self.runstates.get(source.name, ""),
                 destination_runstate=self.runstates.get(destination.name, ""),
                 destination_alive=destination.alive,
@@ -409,15 +409,6 @@ class Run:
                 status = await self.source.execute("query-migrate")
                 for observer in watching:
                     await observer.progress(status, self)
-
-
-def _first_complaint(vm: VM) -> str:
-    """The first error that QEMU wrote; later ones are mostly consequences of it."""
-    for line in vm.process.last_lines(20):
-        _, found, text = line.partition("qemu-system-")
-        if found and "warning:" not in text:
-            return text.partition(": ")[2]
-    return ""
 
 
 def _line(error: BaseException) -> str:

@@ -59,9 +59,10 @@ def of_end(seen: Observed) -> tuple[Result, str]:
             return Result.FAILED_DESTINATION_ALIVE, reason
         return Result.FAILED_DESTINATION_EXITED, reason
     if not seen.destination_alive:
+        said = f": {seen.destination_words}" if seen.destination_words else ""
         return (
             Result.DESTINATION_DIED,
-            f"the source says {seen.status}, but the destination died afterwards",
+            f"the source says {seen.status}, but the destination died afterwards{said}",
         )
     if seen.source_runstate == RUNNING and seen.destination_runstate == RUNNING:
         return Result.BOTH_RUNNING, "the guest runs on both sides"
@@ -116,7 +117,9 @@ class Remains:
 
     `report`: a sanitizer's first report in its standard error. `core`: what became of its
     core dump, in words. `wrapped`: its process was a debugger or a shell, which reports a death by
-    signal as an exit status above 128.
+    signal as an exit status above 128. `asked`: it lived when we told it to quit. `killed`: it did
+    not do so, and we killed it. `signalled`: QEMU says that a signal told it to end. `words`: its
+    first complaint.
     """
 
     name: str
@@ -124,6 +127,10 @@ class Remains:
     report: Report | None = None
     core: str = ""
     wrapped: bool = False
+    asked: bool = True
+    killed: bool = False
+    signalled: bool = False
+    words: str = ""
 
     @property
     def crashed(self) -> bool:
@@ -135,6 +142,14 @@ class Remains:
             number = self.exit.returncode - SHELL_SIGNAL
         return self.exit.core_dumped or number in CRASHES
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether it ended before it was told to, or otherwise than it was told to."""
+        if self.exit is None:
+            return False
+        failed = self.exit.returncode != 0 and not self.killed
+        return not self.asked or self.signalled or failed
+
 
 #: What a shell adds to a signal's number for an exit status.
 SHELL_SIGNAL = 128
@@ -143,17 +158,50 @@ SHELL_SIGNAL = 128
 def of_remains(result: Result, error: str, remains: Sequence[Remains]) -> tuple[Result, str]:
     """The result and reason with the processes' ends: a crash outweighs what was seen before.
 
-    Also one during teardown, when the migration itself had completed.
+    Also one during teardown, when the migration itself had completed. And a QEMU that must outlive
+    the migration does so until it is told to quit, and quits then.
     """
     reports = [f"{side.name}: {side.report.title}" for side in remains if side.report]
     crashed = [side for side in remains if side.crashed]
     if not reports and not crashed:
-        return result, error
+        return _of_ends(result, error, remains)
     words = [*reports, *(f"{side.name} {side.exit}" for side in crashed)]
     words = [text for text in words if not error.startswith(text)]
     words += [error, *dict.fromkeys(side.core for side in crashed)]
     found = Result.SANITIZER_REPORT if reports else Result.CRASHED
     return found, "; ".join(text for text in words if text)
+
+
+#: Results that say of a QEMU that it lives: the source (the guest's home), or the destination.
+_SOURCE_LIVES = frozenset(
+    {
+        Result.COMPLETED,
+        Result.CANCELLED,
+        Result.FAILED_DESTINATION_ALIVE,
+        Result.FAILED_DESTINATION_EXITED,
+        Result.QMP_ERROR,
+    }
+)
+_DESTINATION_LIVES = frozenset({Result.COMPLETED})
+
+
+def _of_ends(result: Result, error: str, remains: Sequence[Remains]) -> tuple[Result, str]:
+    """The same where nothing crashed: who ended by itself after the migration was over?
+
+    Of several destinations the last counts: the others' migrations failed.
+    """
+    lived = (
+        (remains[:1], _SOURCE_LIVES, Result.SOURCE_DIED),
+        (remains[1:][-1:], _DESTINATION_LIVES, Result.DESTINATION_DIED),
+    )
+    for sides, living, died in lived:
+        for side in sides:
+            if result in living and side.ended_by_itself:
+                when = "when it was told to quit" if side.asked else "before it was told to quit"
+                said = f": {side.words}" if side.words else ""
+                text = f"{result}, but the {side.name} {side.exit} {when}{said}"
+                return died, "; ".join(words for words in (text, error) if words)
+    return result, error
 
 
 def of_devices(

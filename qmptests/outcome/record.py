@@ -278,7 +278,7 @@ class OutcomeRecord(msgspec.Struct, kw_only=True):
     last that was reached before the teardown, "" if none.
 
     `source_ran_on`: after anything but a completed migration, whether the guest was seen to go on
-    at the source.
+    at the source. `same_binary`: the two builds have two names, but one binary.
     """
 
     schema: int = SCHEMA
@@ -297,6 +297,7 @@ class OutcomeRecord(msgspec.Struct, kw_only=True):
     result: Result
     error: str = ""
     last_phase: str = ""
+    same_binary: bool = False
     error_tail: list[str] = []
     perturbed: bool = False
     evidence_problems: list[str] = []

@@ -106,6 +106,8 @@ class VM:
         #: Its emulated devices, if it has any.
         self.emulation = self._emulation()
         self.asked_to_quit = False
+        #: It was asked to, did not do so, and was killed.
+        self.killed = False
         self.spawned = False
 
     def _emulation(self) -> Emulation | None:
@@ -288,6 +290,8 @@ class VM:
 
     def kill_at_once(self) -> None:
         """The same, without waiting for the end."""
+        if self.asked_to_quit and not self.process.exited.done():
+            self.killed = True
         if self.wrapper:
             self.host.kill_with_descendants(self.process)
         else:

@@ -86,6 +86,7 @@ def test_a_value_that_qemu_refuses_is_status_2(tmp_path: Path) -> None:
         (["--machine", "pc-q35-99.9"], "pc-q35-99.9"),
         (["--capability", "teleport"], "has no migration capability 'teleport'"),
         (["--parameter", "x"], "'x' is not NAME=VALUE"),
+        (["--destination", ""], "Invalid value for '--destination': it is empty: leave it out"),
         (["--accel", "warp"], "has no accelerator 'warp'"),
         (["--wrapper", "no-gdb --args"], "the wrapper 'no-gdb' is not a program"),
         (["--wrapper", "gdb 'x"], '--wrapper "gdb \'x": No closing quotation'),
@@ -98,6 +99,12 @@ def test_bad_input_is_one_line_and_status_2(tmp_path: Path, args: list[str], lin
     assert error.startswith("qmptests: error: ")
     assert line in error
     assert not list(tmp_path.iterdir())
+
+
+def test_empty_words_for_qemu_are_no_words(tmp_path: Path) -> None:
+    empty = ("--source-args", "", "--destination-args=", "--wrapper", "")
+    result = qmptests("migrate", *BUILDS, "--vm", "none", *empty, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
 
 
 def test_help_teaches(tmp_path: Path) -> None:

@@ -4,17 +4,21 @@ import itertools
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 from _pytest.mark.expression import Expression, Scanner, TokenType
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from qmptests.builds import Build, Machine
+from qmptests.builds.locate import digest_of
 from qmptests.errors import InputError
 from qmptests.matrix.axes import Axes, all_pairs, capabilities_name, parse_capabilities
 from qmptests.matrix.cells import Cell, Reason, cell_id, cells
 from qmptests.matrix.expression import AXES
+from qmptests.matrix.selection import select
 from qmptests.vm.definition import Definition
 from qmptests.vm.devices import DeviceProfile
 from tests.matrix import synthetic
@@ -215,6 +219,29 @@ def test_a_build_goes_to_itself_only_if_it_is_alone() -> None:
     assert [c.reason for c in cells(Axes(pairs=all_pairs([a]), vms=[VM]))] == [""]
     found = cells(Axes(pairs=all_pairs([a, b]), vms=[VM]))
     assert [c.reason for c in found] == ["same-build", "", "", "same-build"]
+
+
+def test_the_same_binary_under_two_names_is_no_pair(tmp_path: Path) -> None:
+    """As a copy of the file, and as the content of a Debian package."""
+    names = ("one", "copy", "packaged", "other")
+    for name in names:
+        (tmp_path / name).write_bytes(b"other" if name == "other" else b"qemu")
+    made = [
+        structs.replace(
+            synthetic.build(name, Q35_10),
+            binary=tmp_path / name,
+            digest="tree" if name == "packaged" else digest_of(tmp_path / name),
+            origin={"kind": "debian" if name == "packaged" else "binary"},
+        )
+        for name in names
+    ]
+    pairs = [(made[0], build) for build in made[1:]]
+    found = cells(Axes(pairs=pairs, vms=[VM]))
+    assert [c.reason for c in found] == ["same-binary", "same-binary", ""]
+    assert found[1].detail == "one and packaged are the same binary under two names"
+    assert not any(c.reason for c in cells(Axes(pairs=pairs, vms=[VM], same_build=True)))
+    with pytest.raises(InputError, match=r"exist: 1 same-binary \(one and copy are"):
+        select(cells(Axes(pairs=pairs[:1], vms=[VM])), "smoke")
 
 
 def test_an_alias_on_one_side_is_not_a_type_of_that_name_on_the_other() -> None:

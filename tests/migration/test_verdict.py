@@ -135,7 +135,7 @@ def test_a_crash_is_a_fault_and_not_just_any_end(
 
 @given(st.sampled_from(Result), st.sampled_from(["", "because"]))
 def test_what_is_left_outweighs_the_rest(result: Result, error: str) -> None:
-    good = [Remains("source", ExitStatus(0)), Remains("destination", KILLED)]
+    good = [Remains("source", ExitStatus(0)), Remains("destination", KILLED, killed=True)]
     crashed = Remains("source", SEGV, core="core dump: source.core")
     reported = Remains("destination", SEGV, report=REPORT)
     assert of_remains(result, error, good) == (result, error)
@@ -164,3 +164,41 @@ def test_exit_status_is_0_only_for_what_was_expected() -> None:
     assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.STARTED) == 2
     assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.LISTENING) == 1
     assert exit_code(Result.ENVIRONMENT, Result.COMPLETED, "") == 3
+
+
+@pytest.mark.parametrize(
+    ("end", "how", "by_itself"),
+    [
+        (None, {"asked": False}, False),
+        (ExitStatus(0), {}, False),
+        (ExitStatus(0), {"asked": False}, True),
+        (ExitStatus(1), {}, True),
+        (ExitStatus(0), {"signalled": True}, True),
+        (KILLED, {}, True),
+        (KILLED, {"killed": True}, False),
+        (KILLED, {"killed": True, "signalled": True}, True),
+    ],
+)
+def test_only_who_quits_when_told_to_has_not_ended_by_itself(
+    end: ExitStatus | None, how: dict[str, bool], by_itself: bool
+) -> None:
+    side = Remains("source", end, **how)  # type: ignore[arg-type]
+    assert side.ended_by_itself is by_itself
+
+
+@given(st.sampled_from(Result), st.integers(0, 3))
+def test_who_must_outlive_the_migration_does(result: Result, dead: int) -> None:
+    ends = [
+        Remains(name, ExitStatus(1) if n == dead else ExitStatus(0), words="oh")
+        for n, name in enumerate(("source", "destination", "destination-2"))
+    ]
+    lives = {
+        0: ("completed", "cancelled", "qmp-error", *(r for r in Result if r.startswith("failed"))),
+        2: ("completed",),
+    }.get(dead, ())
+    found, why = of_remains(result, "", ends)
+    died = {0: Result.SOURCE_DIED, 2: Result.DESTINATION_DIED}
+    assert found is (died[dead] if result in lives else result)
+    assert (
+        f"the {ends[dead % 3].name} exited with status 1 when it was told to quit: oh" in why
+    ) is (result in lives)

@@ -84,6 +84,15 @@ def test_a_test_that_is_to_fail_has_run(suite: "Suite") -> None:
     assert "known issue" not in result.stdout.str().replace("(known issues)", "")
 
 
+def test_a_test_that_is_to_fail_and_is_not_even_run_has_not(suite: "Suite") -> None:
+    suite.write(
+        "import pytest\n@pytest.mark.xfail(run=False, reason='crash')\ndef test_it(cell): 1"
+    )
+    result = suite.matrix_here("--qemu-cell=source=10.*")
+    (item,) = suite.results.items
+    assert (item.verdict, result.ret) == ("skipped", pytest.ExitCode.NO_TESTS_COLLECTED)
+
+
 def test_no_test_at_all(suite: "Suite") -> None:
     suite.write("def test_it(cell): pass")
     result = suite.matrix("-k", "no_such")
