@@ -17,7 +17,6 @@ __all__ = [
     "Answer",
     "Call",
     "Detail",
-    "EventFds",
     "Kind",
     "Memory",
     "Span",
@@ -35,6 +34,13 @@ class Memory(Protocol):
     def read(self, address: int, length: int) -> bytes: ...
 
     def write(self, address: int, data: bytes) -> None: ...
+
+
+class Caller(Memory, Protocol):
+    """The process that makes a call."""
+
+    def descriptor(self, number: int) -> int:
+        """A duplicate of its descriptor, which is ours. Raises OSError (EBADF)."""
 
 
 class Call(NamedTuple):
@@ -79,19 +85,6 @@ class Span(NamedTuple):
     generation: int
 
 
-class EventFds(NamedTuple):
-    """Event descriptors of QEMU's that an interrupt is to use from vector `start` on.
-
-    -1 takes a vector's away; no numbers at all take those of all vectors away. `unmask`: they are
-    not to be written but to be listened to: QEMU unmasks by them.
-    """
-
-    irq: int
-    start: int
-    numbers: tuple[int, ...]
-    unmask: bool = False
-
-
 class Answer(NamedTuple):
     """What a call is answered: `errno` (positive), or `value`, which is 0 for a plain success.
 
@@ -105,7 +98,6 @@ class Answer(NamedTuple):
     opens: str = ""
     opens_at: int = 0
     span: Span | None = None
-    event_fds: EventFds | None = None
     delay_s: float = 0.0
     detail: Detail = ()
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from qmptests.vfio import abi
 from qmptests.vfio.abi import State
-from qmptests.vfio.calls import Answer, Call, Memory, Unknown
+from qmptests.vfio.calls import Answer, Call, Caller, Memory, Unknown
 from qmptests.vfio.features import FEATURES, Features, put
 from qmptests.vfio.interrupts import Interrupts
 from qmptests.vfio.iommufd import Iommufd
@@ -15,7 +15,7 @@ from qmptests.vfio.spec import IOMMU_TRACKING, Spec
 #: Offsets of regions in the device's descriptor (VFIO_PCI_OFFSET_SHIFT).
 REGION_SHIFT = 40
 
-_Handler = Callable[[Call, Memory, float], Answer]
+_Handler = Callable[[Call, Caller, float], Answer]
 
 
 class Device:
@@ -84,7 +84,7 @@ class Device:
             self._sized = False
         return call
 
-    def handle(self, call: Call, memory: Memory, now: float) -> Answer:
+    def handle(self, call: Call, memory: Caller, now: float) -> Answer:
         """The answer; raises `calls.Unknown`."""
         handler = self._handlers.get(call.name)
         if handler is None:
@@ -167,10 +167,10 @@ class Device:
             return Answer(errno=errno.EINVAL)
         return put(call, memory, abi.IRQ_INFO, abi.IrqInfo(call.size, found[0], index, found[1]))
 
-    def _set_irqs(self, call: Call, memory: Memory, _: float) -> Answer:
+    def _set_irqs(self, call: Call, caller: Caller, _: float) -> Answer:
         size = self.interrupts.data_size(call.argument)
-        data = memory.read(call.payload + abi.IRQ_SET.size, size) if size else b""
-        return self.interrupts.set(call.argument, data)
+        data = caller.read(call.payload + abi.IRQ_SET.size, size) if size else b""
+        return self.interrupts.set(call.argument, data, caller.descriptor)
 
     def _reset(self, _: Call, __: Memory, ___: float) -> Answer:
         self._restart()

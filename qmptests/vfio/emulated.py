@@ -76,7 +76,7 @@ class Emulated:
         #: What the check of the last arrival found; None before there was one.
         self.verdict: dict[str, Any] | None = None
         self.device.migration.load = self.load_problem
-        self.device.interrupts.signal = self.interrupts.signal
+        self.device.interrupts.events = self.interrupts
         self.device.clear_bars = self._clear_bars
 
     # --- what QEMU gets -------------------------------------------------------------------------

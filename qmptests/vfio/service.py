@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from qmptests.vfio import abi, calls, descriptors
+from qmptests.vfio import abi, calls, descriptors, syscalls
 from qmptests.vfio.arch import Arch
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.calls import Answer, Call
@@ -34,7 +34,7 @@ class Tell(Protocol):
 
 
 class Checked:
-    """The caller's memory, which is written only while its call still waits."""
+    """The caller: its memory is written, and its descriptors are taken, while its call waits."""
 
     def __init__(self, listener: Listener, identity: int, process: ProcessMemory) -> None:
         self._listener = listener
@@ -45,6 +45,15 @@ class Checked:
     def write(self, address: int, data: bytes) -> None:
         self._listener.check(self._identity)
         self.process.write(address, data)
+
+    def descriptor(self, number: int) -> int:
+        """A duplicate of the caller's descriptor, which is ours. Raises OSError (EBADF)."""
+        pidfd = os.pidfd_open(self.process.pid)
+        try:
+            self._listener.check(self._identity)
+            return syscalls.take_descriptor(pidfd, number)
+        finally:
+            os.close(pidfd)
 
 
 class Pending(NamedTuple):
@@ -305,8 +314,6 @@ class Service:
         if answer.span is not None:
             self._listener.check(pending.identity)
             emulated.deliver(answer.span, pending.memory.process, pending.call.address)
-        if answer.event_fds is not None:
-            emulated.interrupts.take(answer.event_fds, pending.memory.process.pid)
 
     def unmasked(self, descriptor: int) -> None:
         """That event descriptor, by which INTx is unmasked, has been written."""

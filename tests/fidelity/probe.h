@@ -37,6 +37,7 @@ struct group {
 /* Each file of cases has a table of its groups; a name that is NULL ends it. */
 extern const struct group iommufd_groups[];
 extern const struct group device_groups[];
+extern const struct group interrupt_groups[];
 
 /* Print a case's line: `result` is what a call returned, errno what it left. */
 void answer(const char *name, long result, const char *fields, ...)

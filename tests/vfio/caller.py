@@ -18,11 +18,55 @@ ALL = MigrationFlag.STOP_COPY | MigrationFlag.P2P | MigrationFlag.PRE_COPY
 AT = 0x1000
 
 
-class Arena:
-    """64 KiB of memory from address AT on."""
+class Events:
+    """Event descriptors that have the caller's own numbers; those of `others` are something else,
+    and BAD is not open.
+    """
 
-    def __init__(self) -> None:
+    BAD = 99
+
+    def __init__(self, *others: int) -> None:
+        self.others = others
+        self.open: list[int] = []
+        self.came: list[int] = []
+        self.watched: list[int] = []
+
+    def descriptor(self, number: int) -> int:
+        """What the caller has."""
+        if number == self.BAD:
+            raise OSError(errno.EBADF, "not open")
+        self.open.append(number)
+        return number
+
+    def accept(self, descriptor: int) -> int:
+        """As `interrupts.Events`, as all that follows."""
+        if descriptor in self.others:
+            self.drop(descriptor)
+            raise OSError(errno.EINVAL, "no event descriptor")
+        return descriptor
+
+    def signal(self, descriptor: int) -> None:
+        """It came."""
+        assert descriptor in self.open
+        self.came.append(descriptor)
+
+    def watch(self, descriptor: int) -> None:
+        """It is listened to."""
+        self.watched.append(descriptor)
+
+    def drop(self, descriptor: int) -> None:
+        """It is ours no longer."""
+        self.open.remove(descriptor)
+        if descriptor in self.watched:
+            self.watched.remove(descriptor)
+
+
+class Arena:
+    """64 KiB of memory from address AT on, and descriptors."""
+
+    def __init__(self, events: Events) -> None:
         self.data = bytearray(0x10000)
+        self.descriptor = events.descriptor
 
     def read(self, address: int, length: int) -> bytes:
         """Those bytes; EFAULT outside."""
@@ -42,9 +86,11 @@ class Caller:
     """A device, and calls to it with what they are answered. Time is `now`, in seconds."""
 
     def __init__(self, spec: Spec, *, bind: bool = True) -> None:
-        self.memory = Arena()
+        self.events = Events()
+        self.memory = Arena(self.events)
         self.iommufd = Iommufd()
         self.device = Device(spec, self.iommufd)
+        self.device.interrupts.events = self.events
         self.now = 0.0
         if bind:
             record = abi.BindIommufd(abi.BIND_IOMMUFD.size, 0, 5, 0)
