@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from qmptests import packages
+from qmptests import packages, pasting
 from qmptests.builds import locate, registry, spec
 from qmptests.builds.build import Build
 from qmptests.builds.facts import Facts
@@ -133,7 +133,8 @@ def _from_record(record: Record, *, progress: Callable[[str], None], fetch: bool
         if located.digest != record.digest:
             raise EnvironmentFailure(
                 f"the packages of build {record.name} are gone from the cache, and {record.spec} "
-                f"has others now: `qmptests builds remove {record.name}`, and add it again"
+                f"has others now: `qmptests builds remove {pasting.word(record.name)}`, "
+                "and add it again"
             )
     else:
         raise EnvironmentFailure("its packages are gone from the cache: add it again")
@@ -176,7 +177,7 @@ def _register(
         elif name in taken and taken[name] != known:
             raise InputError(
                 f"the name '{name}' is taken by {taken[name].spec}: choose another one, or "
-                f"`qmptests builds remove {name}` first"
+                f"`qmptests builds remove {pasting.word(name)}` first"
             )
         registry.put(Record(name, text, located.digest))
         if known is not None and known.name != name:

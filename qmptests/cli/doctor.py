@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from qmptests import builds, dirs
+from qmptests import builds, dirs, pasting
 from qmptests.builds import Build, spec
 from qmptests.cli.builds import progress_line
 from qmptests.errors import EnvironmentFailure, QmptestsError
@@ -153,7 +153,8 @@ def _builds(usable: list[Build], unusable: list[builds.Broken]) -> Iterator[Find
             f"build {item.name}",
             "lacking",
             item.reason,
-            f"`qmptests builds remove {item.name}`, or `qmptests builds add {item.spec}`",
+            f"`qmptests builds remove {pasting.word(item.name)}`, or "
+            f"`qmptests builds add {pasting.word(item.spec)}`",
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
+from qmptests import pasting
 from qmptests.cli.migrate import check_writable
 from qmptests.cli.vfio_ctl import ctl
 from qmptests.cli.vfio_trace import trace
@@ -103,7 +104,7 @@ def run(
                 "listen": listener.fileno(),
                 "unlink": str(path.absolute()),
             },
-            f"qmptests: {names}: `qmptests vfio ctl --socket {path} status`",
+            f"qmptests: {names}: `qmptests vfio ctl --socket {pasting.path(str(path))} status`",
         )
     finally:  # an exec leaves no finally behind: it failed
         listener.close()

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from qmptests import builds
+from qmptests import builds, pasting
 from qmptests.builds import Build
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.matrix import cells, expression, selection, store
@@ -112,7 +112,7 @@ def _added(progress: Callable[[str], None]) -> list[str]:
     if broken:
         raise EnvironmentFailure(
             f"the added build {broken[0].name} can't be used: {broken[0].reason}; name the builds "
-            f"that are wanted, or `qmptests builds remove {broken[0].name}`"
+            f"that are wanted, or `qmptests builds remove {pasting.word(broken[0].name)}`"
         )
     return [build.name for build in usable]
 

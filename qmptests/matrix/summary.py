@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from qmptests import printable
 from qmptests.matrix import common, table
 from qmptests.matrix.cells import Reason
 from qmptests.matrix.results import RESULTS, ItemResult, RunResults, Verdict, count
@@ -79,7 +80,7 @@ def kind(item: ItemResult) -> str:
 def reason(item: ItemResult) -> str:
     """Why an item is bad: a line without timestamps and program names, of a long one both ends."""
     text = re.sub(r"(\b\d{4}-\d\d-\d\dT[\d:.]+Z )?\bqemu-system-\w+: ", "", item.because)
-    text = " ".join(_plain(text).split())
+    text = printable.unwrapped(text)
     if len(text) <= _LONGEST_REASON:
         return text
     half = _LONGEST_REASON // 2 - 3
@@ -176,14 +177,9 @@ def _counts(matrix: Matrix, results: RunResults, folder: Path) -> str:
     return f"{text}{not_run} of {of} in {seconds} s{impossible}; evidence: {folder}"
 
 
-def _plain(text: str) -> str:
-    """Text without what a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def _wrap(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        _plain(text),
+        printable.unwrapped(text),
         WIDTH,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",

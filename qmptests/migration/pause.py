@@ -7,7 +7,7 @@ import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from qmptests import hosts
+from qmptests import hosts, pasting
 from qmptests.migration.observers import Observer
 from qmptests.outcome.record import Result
 from qmptests.vm import terminal
@@ -72,8 +72,8 @@ def _about(vm: VM) -> list[str]:
         return [f"{vm.name:<12} pid {vm.process.pid}"]
     return [
         f"{vm.name:<12} pid {vm.process.pid}, QMP at {path}",
-        f"{'':<12} qmp-shell {path}",
-        f"{'':<12} socat READLINE UNIX-CONNECT:{path}",
+        f"{'':<12} qmp-shell {pasting.word(path)}",
+        f"{'':<12} socat READLINE {pasting.word(f'UNIX-CONNECT:{path}')}",
     ]
 
 

@@ -7,11 +7,14 @@ scripts a page has all but its charts, and each chart's figures are in a table t
 
 import base64
 import gzip
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
 
+from qmptests import pasting, printable
 from qmptests.errors import EnvironmentFailure, InputError
 
 if TYPE_CHECKING:
@@ -86,8 +89,21 @@ def chart(figure: "Figure", height: int, says: str) -> Chart:
     )
     figure.update_xaxes(automargin=True)
     figure.update_yaxes(automargin=True)
-    # "</" would end the script that it stands in.
-    return Chart(figure.to_json().replace("</", "<\\/"), height, says)
+    drawn = json.loads(figure.to_json())
+    drawn["data"] = _plain(drawn["data"])
+    # "</script" would end the script that it stands in, and after "<!--" nothing would.
+    return Chart(json.dumps(drawn).replace("<", "\\u003c"), height, says)
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    """A trace's names and labels, in which plotly would take tags and entities for its own."""
+    if isinstance(value, dict):
+        return {name: _plain(part, name) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part, key) for part in value]
+    if isinstance(value, str) and key != "hovertemplate":
+        return printable.one_line(value).replace("&", "&amp;").replace("<", "&lt;")
+    return value
 
 
 def packed(text: str) -> str:
@@ -112,8 +128,21 @@ def template(name: str) -> "Template":
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_finalized,
     )
+    environment.filters.update(pasted=pasting.path, address=_address)
     return environment.get_template(name)
+
+
+def _finalized(value: Any) -> Any:
+    """What a template shows: text that has no markup of its own is made printable."""
+    plain = isinstance(value, str) and not hasattr(value, "__html__")
+    return printable.lines(value) if plain else value
+
+
+def _address(path: str) -> str:
+    """A path within the run folder as an address, which no name turns into another scheme."""
+    return "./" + quote(path, errors="surrogateescape")
 
 
 def write(file: Path, name: str, charts: bool, **filling: Any) -> None:

@@ -1,12 +1,13 @@
 """A run as a mail to a list takes it: Markdown of 72 columns, what failed with its evidence."""
 
-import shlex
+import re
 import textwrap
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from qmptests import pasting, printable
 from qmptests.downtime import analysis, clocks, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.timeline import Timeline
@@ -18,6 +19,8 @@ from qmptests.outcome.record import BuildRecord, OutcomeRecord, SideRecord
 from qmptests.report.runs import Run, in_order, name_of
 
 WIDTH = 72
+#: What begins code, a tag or an address in Markdown.
+_MARKUP = re.compile(r"[`<]|(?<=\])[(:]|~~~")
 #: Kinds of failures of which one is told in full, and moments of each.
 FAILURES, MOMENTS = 3, 20
 #: What a reader of a migration's trace looks at first.
@@ -47,17 +50,17 @@ def lines(run: Run) -> Iterator[str]:
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count(items).items())
     yield f"{len(items)} tests: {counts or 'nothing ran'}"
     for problem in run.problems:
-        yield from _wrapped(f"note: {problem}")
+        yield from _prose(f"note: {problem}")
     yield ""
     for name, build in ran.builds.items():
-        yield from _wrapped(f"* {name}: {_build(build)}")
+        yield from _prose(f"* {name}: {_build(build)}")
     if host := ran.host:
-        yield from _wrapped(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
+        yield from _prose(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
         yield ""
     yield from _block(table.grid(table.rows(items, brief=True), WIDTH))
     if shared := common.sentence(items):
         yield ""
-        yield from _wrapped(f"{shared[0].upper()}{shared[1:]}.", rest="")
+        yield from _prose(f"{shared[0].upper()}{shared[1:]}.", rest="")
     alike = summary.alike(item for item in items if item.verdict.bad)
     for group in alike[:FAILURES]:
         yield ""
@@ -68,10 +71,11 @@ def lines(run: Run) -> Iterator[str]:
 
 
 def _block(told: Iterable[str]) -> Iterator[str]:
-    """As it stands: Markdown takes it for code."""
-    rows = list(told)
+    """As it stands: Markdown takes it for code, up to a fence as long as the first."""
+    rows = [printable.one_line(row) for row in told]
     if rows:
-        yield from ("```", *rows, "```")
+        fence = "`" * max([3, *(len(run) + 1 for row in rows for run in re.findall("`+", row))])
+        yield from (fence, *rows, fence)
 
 
 def _failure(folder: Path, alike: Sequence[ItemResult]) -> Iterator[str]:
@@ -79,15 +83,15 @@ def _failure(folder: Path, alike: Sequence[ItemResult]) -> Iterator[str]:
     item = alike[0]
     times = f", {len(alike)} times" if len(alike) > 1 else ""
     name = name_of(item).replace("[", " [", 1)  # a place to break a long line at
-    yield from _wrapped(f"## {item.verdict}{times}: {name}", rest="   ")
+    yield from _prose(f"## {item.verdict}{times}: {name}", rest="   ")
     yield ""
-    yield from _wrapped(summary.reason(item))
+    yield from _prose(summary.reason(item))
     if not item.evidence:
         return
     try:
         outcome = outcomes.load(folder / item.evidence)
     except InputError as error:
-        yield from _wrapped(str(error))
+        yield from _prose(str(error))
         return
     yield ""
     yield from _setting(outcome)
@@ -106,14 +110,14 @@ def _setting(outcome: OutcomeRecord) -> Iterator[str]:
     sides = [("source", outcome.source)] if outcome.source else []
     sides += [("destination", side) for side in outcome.destinations[-1:]]
     for name, side in sides:
-        yield from _wrapped(f"* {name}: {_build(side.build)}")
-        yield from _block(_wrapped(shlex.join(_told(side)), "  "))
+        yield from _prose(f"* {name}: {_build(side.build)}")
+        yield from _block(_wrapped(pasting.command(_told(side)), "  "))
     plan = outcome.plan
     on = [name for name, state in plan.capabilities.items() if state]
     settings = [*on, *(f"{name}={value}" for name, value in plan.parameters.items())]
-    yield from _wrapped(f"* migrate: {' '.join(settings) or 'nothing set'}")
+    yield from _prose(f"* migrate: {' '.join(settings) or 'nothing set'}")
     for device in outcome.source.devices if outcome.source else []:
-        yield from _wrapped(f"* {device.name}: {device.profile}, seed {device.seed}")
+        yield from _prose(f"* {device.name}: {device.profile}, seed {device.seed}")
 
 
 def _build(build: BuildRecord) -> str:
@@ -145,9 +149,14 @@ def _moments(folder: Path) -> Iterator[str]:
         yield from _wrapped(text, head, " " * (len(head) + 2))
 
 
+def _prose(text: str, rest: str = "") -> list[str]:
+    """Of what is no block: no text makes a link, a tag or a block of its own."""
+    return [_MARKUP.sub(r"\\\g<0>", line) for line in _wrapped(text, rest=rest)]
+
+
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
     return textwrap.wrap(
-        text,
+        printable.unwrapped(text),
         WIDTH,
         initial_indent=first,
         subsequent_indent=rest or f"{first}  ",

@@ -289,7 +289,7 @@ def _marks(scale: _Scale, story: Story, name: str, top: int) -> Iterator[str]:
     for ack in acks[-MOST_MARKS:]:
         left = scale.at(ack.asked_us)
         given = "not given" if ack.given_us is None else f"given at {ms(ack.given_us)}"
-        title = f"<title>{ack.why} ack asked at {ms(ack.asked_us)}, {given}</title>"
+        title = f"<title>{escape(ack.why)} ack asked at {ms(ack.asked_us)}, {given}</title>"
         yield f'<circle class="asked" cx="{left:.1f}" cy="{middle}" r="3.5">{title}</circle>'
         if ack.given_us is not None:
             right = scale.at(ack.given_us)
