@@ -1,9 +1,9 @@
 """The launcher: the one process that forks, signals and reaps everything else.
 
-Run as ``python -I -S launcher.py SOCKET_FD SCRATCH``. Standard library only, single-threaded, and
-nothing imported that isn't needed: it must start in milliseconds and is also what is carried to a
-remote host. It forks because no process with threads may: the parent-death signal belongs to the
-forking *thread* (prctl(2)), and its owner has threads.
+Run as ``python -I -S launcher.py SOCKET_FD SCRATCH OWNERS_STDERR_FD``. Standard library only,
+single-threaded, and nothing imported that isn't needed: it must start in milliseconds and is also
+what is carried to a remote host. It forks because no process with threads may: the parent-death
+signal belongs to the forking *thread* (prctl(2)), and its owner has threads.
 
 The owner talks to it over a SOCK_SEQPACKET socket, one JSON object a packet. Owner to launcher:
 
@@ -19,7 +19,8 @@ Launcher to owner:
 
 At end of file on that socket, or when the owner dies, it kills and reaps until it has no child
 left, removes the scratch directory, and exits. Being a child subreaper (prctl(2)) it also gets
-the orphans of its children, however they detached.
+the orphans of its children, however they detached. What it may not kill it names on standard
+error, and if the owner is dead on the owner's.
 """
 
 import array
@@ -33,6 +34,11 @@ import select
 import signal
 import socket
 import sys
+
+if __name__ == "__main__":
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from qmptests import reaping, removal
 
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
@@ -194,48 +200,44 @@ class Launcher:
             if owner in ready:
                 return
 
-    def kill_everything(self) -> None:
-        """Kill and reap until no child is left; orphans of the dead arrive here and die too."""
-        while True:
-            for pid in children_of(self.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            try:
-                os.waitpid(-1, 0)
-            except ChildProcessError:
-                return
+
+def make_scratch(path: str) -> int:
+    """Make the scratch directory; returns its descriptor, which holds a lock on it (flock(2)).
+
+    One that has no lock is taken for abandoned. Between the two steps somebody may do so: then it
+    is made again. Raises OSError.
+    """
+    while True:
+        os.mkdir(path, 0o700)
+        try:
+            folder = removal.open_private(path)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if removal.is_at(path, folder):
+            return folder
+        os.close(folder)
 
 
-def children_of(parent: int) -> list[int]:
-    """The pids whose parent is `parent`, from /proc (proc(5), field 4 of `stat`)."""
-    found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError), open(f"/proc/{entry}/stat", "rb") as stat:
-                fields = stat.read().rpartition(b")")[2].split()
-                if int(fields[1]) == parent:
-                    found.append(int(entry))
-    return found
-
-
-def remove_tree(top: str) -> None:
-    """`rm -rf`, without importing shutil."""
-    for folder, directories, files in os.walk(top, topdown=False):
-        for name in files:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(folder, name))
-        for name in directories:
-            path = os.path.join(folder, name)
-            with contextlib.suppress(OSError):
-                os.unlink(path) if os.path.islink(path) else os.rmdir(path)
-    with contextlib.suppress(OSError):
-        os.rmdir(top)
+def say_left(lines: list[str], owner: int, owner_stderr: int) -> None:
+    """Tell the owner what still runs; if it is dead, whoever reads its standard error."""
+    sys.stderr.writelines(f"{line}\n" for line in lines)
+    poll = select.poll()
+    poll.register(owner, select.POLLIN)
+    poll.register(owner_stderr, select.POLLOUT)  # nobody may read it
+    ready = dict(poll.poll(0))
+    if owner in ready and ready.get(owner_stderr) == select.POLLOUT:
+        for line in lines:
+            os.write(owner_stderr, f"qmptests: error: {line}\n".encode(errors="replace"))
 
 
 def main() -> None:
     parent = os.getppid()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
+    owner_stderr = int(sys.argv[3])  # a closed one is -1, which poll(2) ignores
+    if owner_stderr >= 0:
+        os.set_inheritable(owner_stderr, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     # The terminal's Ctrl-C and a lab's `kill -TERM` are the owner's to handle; we follow it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -244,21 +246,18 @@ def main() -> None:
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     launcher = Launcher(sock, sys.argv[2])
-    # Locked before it has its name: `remove_stale_scratch` takes an unlocked one for abandoned.
-    unnamed = f"{launcher.scratch}.new"
-    os.mkdir(unnamed, 0o700)
-    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    os.rename(unnamed, launcher.scratch)
+    owner, lock = os.pidfd_open(parent), make_scratch(launcher.scratch)
     try:
-        owner = os.pidfd_open(parent)
         launcher.send({"ready": os.getpid()})
         launcher.serve(read_end, owner)
     finally:
         # From here on a child that ends is waited for, not signalled.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        launcher.kill_everything()
-        remove_tree(launcher.scratch)
+        left = reaping.end_descendants()
+        with contextlib.suppress(OSError):
+            removal.remove_opened(launcher.scratch, lock)
+        if left:
+            say_left(left, owner, owner_stderr)
 
 
 if __name__ == "__main__":

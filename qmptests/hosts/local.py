@@ -13,12 +13,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qmptests import eventloop
+from qmptests import eventloop, reaping, removal
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import launcher
 from qmptests.hosts.process import ExitStatus, Process
@@ -87,7 +87,7 @@ class LocalHost:
         """Start it; returns our end of its socket. Raises OSError."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with theirs:
+            with theirs, _own_stderr() as stderr:
                 self.cwd = Path("/proc/self/cwd").readlink()
                 self._stderr = os.memfd_create("launcher-stderr", os.MFD_CLOEXEC)
                 self._popen = subprocess.Popen(
@@ -96,11 +96,12 @@ class LocalHost:
                         *("-I", "-S", launcher.__file__),
                         str(theirs.fileno()),
                         str(self.scratch),
+                        str(stderr),
                     ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr,
-                    pass_fds=[theirs.fileno()],
+                    pass_fds=[theirs.fileno(), stderr],
                     start_new_session=True,
                     env={**os.environ, MARKER: self.marker},
                 )
@@ -267,7 +268,7 @@ class LocalHost:
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
         self._socket.close()
         self._socket = None
-        said = os.pread(self._stderr, 1 << 16, 0).decode(errors="replace").strip().splitlines()
+        said = self._said()
         self._reap_launcher()
         reason = f": {said[-1]}" if said else ""
         self._dead = EnvironmentFailure(f"the launcher died, and all its processes with it{reason}")
@@ -307,12 +308,37 @@ class LocalHost:
                 self._popen.wait()
             if self._popen.returncode != 0:  # killed: what it would have done falls to us
                 kill_strays(self.marker)
-                launcher.remove_tree(str(self.scratch))
-                launcher.remove_tree(f"{self.scratch}.new")
+                removal.remove_private(str(self.scratch))
+            else:
+                for line in self._said():
+                    complain(line)
             self._popen = None
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
+
+    def _said(self) -> list[str]:
+        """What the launcher has written on its standard error."""
+        return os.pread(self._stderr, 1 << 16, 0).decode(errors="replace").strip().splitlines()
+
+
+@contextlib.contextmanager
+def _own_stderr() -> Iterator[int]:
+    """A second descriptor of our standard error, or of nothing if that is closed."""
+    try:
+        fd = os.dup(2)
+    except OSError:
+        fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def complain(text: str) -> None:
+    """An error that nobody is left to raise, on standard error, which may be gone."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"qmptests: error: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _temporary_directory() -> Path:
@@ -332,22 +358,25 @@ def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
     Looks again until it finds none: one may have forked while the list was read, and one that is in
-    the middle of an exec has no environment for a moment (some never have one: three looks).
+    the middle of an exec has no environment for a moment (some never have one: three looks). One
+    that may not be killed is named on standard error.
     """
     wanted = f"{variable}={marker}".encode()
-    killed: list[int] = []
+    killed: set[int] = set()
+    spared: set[int] = set()
     deadline = time.monotonic() + STRAYS_S
     looks = 3
     while True:
         found, unclear = _with_environment(wanted)
-        found -= {os.getpid()}
+        found -= {os.getpid(), *spared}
         looks -= 1
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        killed += found
+        spared |= {pid for pid in found if not reaping.kill(pid)}
+        killed |= found - spared
         if not (found or (unclear and looks > 0)) or time.monotonic() > deadline:
-            return sorted(set(killed))
+            break
+    for pid in sorted(spared):
+        complain(reaping.described(pid, spared))
+    return sorted(killed)
 
 
 def _with_environment(entry: bytes) -> tuple[set[int], bool]:
@@ -371,16 +400,17 @@ def _with_environment(entry: bytes) -> tuple[set[int], bool]:
 def remove_stale_scratch() -> None:
     """Remove scratch directories whose launcher was killed together with its owner.
 
-    A launcher holds a lock (flock(2)) on its directory while it lives.
+    A launcher holds a lock (flock(2)) on its directory while it lives. Others can write where we
+    look: only what is a folder of ours alone is touched, and no link is followed.
     """
-    for folder in _temporary_directory().glob("qmptests-*-" + "[0-9a-f]" * 12):
+    for path in map(str, _temporary_directory().glob("qmptests-*-" + "[0-9a-f]" * 12)):
         with contextlib.suppress(OSError):
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = removal.open_private(path)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                launcher.remove_tree(str(folder))
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                removal.remove_opened(path, folder)
             finally:
-                os.close(fd)
+                os.close(folder)
 
 
 def _future() -> "asyncio.Future[Any]":

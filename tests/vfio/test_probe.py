@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qmptests.hosts.launcher import children_of
+from qmptests.reaping import descendants_of
 from qmptests.vfio import arch, probe
 
 HERE = arch.current()
@@ -68,9 +68,9 @@ def test_here_all_can_be_done() -> None:
 
 
 def test_it_leaves_nothing_behind() -> None:
-    before = sorted(Path("/proc/self/fd").iterdir()), children_of(os.getpid())
+    before = sorted(Path("/proc/self/fd").iterdir()), descendants_of(os.getpid())
     probe.prove()
-    assert (sorted(Path("/proc/self/fd").iterdir()), children_of(os.getpid())) == before
+    assert (sorted(Path("/proc/self/fd").iterdir()), descendants_of(os.getpid())) == before
 
 
 @pytest.mark.parametrize(
