@@ -12,28 +12,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qmptests import eventloop, reaping, removal
+from qmptests import eventloop, removal
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import launcher
 from qmptests.hosts.process import ExitStatus, Process
+from qmptests.hosts.strays import MARKER, PROCESS_MARKER, complain, kill_strays
 from qmptests.hosts.waiting import wait
 
-#: In the environment of every process that we start: strays are found by it, never by name.
-MARKER = "QMPTESTS_RUN"
-#: The same for one process, and what it starts.
-PROCESS_MARKER = "QMPTESTS_PROCESS"
 #: Bytes in a socket's path (unix(7): 108 with the end mark).
 SUN_PATH = 107
 #: Longest temporary directory in which the path of a socket still fits.
 TMPDIR_BYTES = 62
-#: Seconds for which strays of a dead launcher are hunted.
-STRAYS_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,12 +329,6 @@ def _own_stderr() -> Iterator[int]:
         os.close(fd)
 
 
-def complain(text: str) -> None:
-    """An error that nobody is left to raise, on standard error, which may be gone."""
-    with contextlib.suppress(OSError, ValueError):
-        print(f"qmptests: error: {text}", file=sys.stderr, flush=True)  # noqa: T201
-
-
 def _temporary_directory() -> Path:
     """`$TMPDIR` or what stands for it, unless sockets in it would have too long a path.
 
@@ -352,49 +340,6 @@ def _temporary_directory() -> Path:
         raise EnvironmentFailure(f"{error.strerror}: free some space, or set TMPDIR") from error
     short = (p for p in (wanted, "/tmp", "/var/tmp") if len(os.fsencode(p)) <= TMPDIR_BYTES)  # noqa: S108
     return Path(next((p for p in short if os.access(p, os.W_OK | os.X_OK)), wanted))
-
-
-def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
-    """SIGKILL every process whose environment has our marker, but not this one; their pids.
-
-    Looks again until it finds none: one may have forked while the list was read, and one that is in
-    the middle of an exec has no environment for a moment (some never have one: three looks). One
-    that may not be killed is named on standard error.
-    """
-    wanted = f"{variable}={marker}".encode()
-    killed: set[int] = set()
-    spared: set[int] = set()
-    deadline = time.monotonic() + STRAYS_S
-    looks = 3
-    while True:
-        found, unclear = _with_environment(wanted)
-        found -= {os.getpid(), *spared}
-        looks -= 1
-        spared |= {pid for pid in found if not reaping.kill(pid)}
-        killed |= found - spared
-        if not (found or (unclear and looks > 0)) or time.monotonic() > deadline:
-            break
-    for pid in sorted(spared):
-        complain(reaping.described(pid, spared))
-    return sorted(killed)
-
-
-def _with_environment(entry: bytes) -> tuple[set[int], bool]:
-    """Pids of the processes that have `entry` in their environment; and whether one is in an exec.
-
-    Zombies and kernel threads have no environment at all, but no program either (proc(5)).
-    """
-    pids: set[int] = set()
-    unclear = False
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):
-                environment = (folder / "environ").read_bytes()
-                if entry in environment.split(b"\0"):
-                    pids.add(int(folder.name))
-                elif not environment and (folder / "exe").readlink():
-                    unclear = True
-    return pids, unclear
 
 
 def remove_stale_scratch() -> None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from qmptests.hosts.local import MARKER
+from qmptests.hosts.strays import MARKER, kill_strays
 
 SCRIPT = Path(__file__).with_name("kill_me.py")
 MOMENTS = 25
+#: For `sh -c`: one exec after another.
+EXEC_FOR_EVER = 'exec sh -c "$0" "$0"'
 
 
 def living(marker: str) -> list[int]:
@@ -49,3 +51,17 @@ def test_nothing_survives(victim: str) -> None:
         while Path(scratch).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
         assert not Path(scratch).exists()
+
+
+def test_a_process_in_the_middle_of_an_exec_is_no_hiding_place() -> None:
+    """It has no environment for that time, which is long for one with much to be copied."""
+    padding = {f"PADDING_{number}": "x" * 100_000 for number in range(15)}
+    for number in range(20):
+        marker = f"test-{os.getpid()}-{number}"
+        environment = {**os.environ, **padding, MARKER: marker}
+        with subprocess.Popen(["sh", "-c", EXEC_FOR_EVER, EXEC_FOR_EVER], env=environment) as stray:
+            try:
+                kill_strays(marker)
+                assert stray.wait(timeout=10) == -signal.SIGKILL, number
+            finally:
+                stray.kill()

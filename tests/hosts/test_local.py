@@ -11,7 +11,7 @@ import pytest
 from qmptests import eventloop
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout, wait
-from qmptests.hosts.local import kill_strays
+from qmptests.hosts.strays import kill_strays
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from qmptests.errors import InputError
 from qmptests.fixtures.migrating import Migration
-from qmptests.hosts.local import _with_environment
+from qmptests.hosts.strays import _with_environment
 from qmptests.migration import Kill, Observer, Phase, Run
 from qmptests.outcome import Result
 from qmptests.vm import vm as vm_module
