@@ -1,14 +1,11 @@
 """Small JSON files under the cache, replaced atomically."""
 
-import contextlib
-import os
-import threading
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from qmptests import dirs
+from qmptests import dirs, files
 
 T = TypeVar("T")
 
@@ -39,11 +36,4 @@ def write_json(path: Path, value: Any) -> bool:
 def replace(path: Path, data: bytes) -> None:
     """Put `data` into place in one step; raises OSError and leaves nothing behind then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.new")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise
+    files.replace(path, data)

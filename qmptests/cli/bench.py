@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from qmptests import builds
+from qmptests import builds, files
 from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, tables, variants
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
@@ -44,7 +44,7 @@ def list_() -> None:
 @click.option(
     "--destination", default="", metavar="BUILD", help="Where it goes (default: as --source)."
 )
-@click.option("--repeats", type=click.IntRange(1), default=None, help="Of each side [5].")
+@click.option("--repeats", type=click.IntRange(1, 1000), default=None, help="Of each side [5].")
 @click.option(
     "--against", default="", metavar="BUILD", help="Hold this build, in turn with the first, to it."
 )
@@ -73,7 +73,7 @@ def list_() -> None:
 @click.option("--idle", default=IDLE, show_default=True, metavar="PROFILE[,KEY=VALUE...]")
 @click.option("--idles", type=click.IntRange(0, 7), default=3, show_default=True, help="Of those.")
 @click.option("--switchover-bandwidth", default="8G", show_default=True, metavar="SIZE")
-@click.option("--downtime-limit", type=click.IntRange(0), default=300, show_default=True)
+@click.option("--downtime-limit", type=click.IntRange(0, 2_000_000), default=300, show_default=True)
 @click.option("--multifd", is_flag=True, help="With device-state transfer over multifd.")
 @click.option("--accel", default="tcg", show_default=True, help="Accelerator, as for -accel.")
 @click.option(
@@ -169,9 +169,9 @@ class _Bench:
         for one in self.failed:
             click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
         data = msgspec.json.format(msgspec.json.encode(self.report), indent=1) + b"\n"
-        (self.output / BENCH).write_bytes(data)
+        files.write(self.output / BENCH, data)
         if self.options["json_file"]:
-            Path(self.options["json_file"]).write_bytes(data)
+            files.write(Path(self.options["json_file"]), data)
         if self.options["plot_file"]:
             title = f"REINIT: {self.setting.source.name} -> {self.setting.destination.name}"
             inputs = tables.inputs(self.setting)
@@ -238,7 +238,7 @@ class _Bench:
         self.output.mkdir(parents=True, exist_ok=True)
         written = {tables.side(point, yes): ms for point, yes, ms in told}
         file = self.output / "prediction.json"
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(written), indent=1) + b"\n")
+        files.write(file, msgspec.json.format(msgspec.json.encode(written), indent=1) + b"\n")
         self.say.line(f"foretold in {file}")
         self.report["predicted"] = written
         found = self._run("predicted", sides, 1)

@@ -23,6 +23,9 @@ BISECTION_ENDS = 128
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+#: Whether there was one that counts, or it is too late for one.
+_is_over = False
+
 
 class _Interrupt(KeyboardInterrupt):
     """Ctrl-C or `kill`.
@@ -35,9 +38,11 @@ class _Interrupt(KeyboardInterrupt):
 def main() -> None:
     """Console entry point."""
     code: object = INTERRUPTED
+    _open_standard_streams()
     try:
+        sys.unraisablehook = _unraisable
         # `kill` and a lab's time limit get the same teardown as Ctrl-C.
-        for number in _SIGNALS:
+        for number in (*_SIGNALS, signal.SIGALRM):
             signal.signal(number, _interrupt)
         for_git = sys.argv[1:2] == ["bisect-run"] or "--bisect" in sys.argv
         code = _run_for_git() if for_git else _run()
@@ -47,15 +52,50 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _open_standard_streams() -> None:
+    """Have descriptors 0, 1 and 2, be it of /dev/null.
+
+    Who starts us may have closed them (`2>&-`). The next files that are opened would get these
+    numbers, and all that is printed would go into them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # they are looked at in order: the lowest that is free is this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    """The first one counts; the teardown that it leads to has deadlines of its own."""
-    _ignore_signals()
+    """The first one counts; the teardown that it leads to has deadlines of its own.
+
+    The handler stays: Python complains of a signal that came while one with a handler became one
+    that is ignored, as two at once do.
+    """
+    global _is_over  # noqa: PLW0603
+    if _is_over:
+        return
+    _is_over = True
     warnings.simplefilter("ignore")  # of what is cut off here, "was never awaited" say
     raise _Interrupt
 
 
+def _unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
+    """An interrupt that met code whose errors nobody hears (a destructor) comes once more."""
+    global _is_over  # noqa: PLW0603
+    if isinstance(unraisable.exc_value, _Interrupt):
+        _is_over = False
+        signal.setitimer(signal.ITIMER_REAL, 0.001)
+    elif not _is_over:
+        sys.__unraisablehook__(unraisable)
+
+
 def _ignore_signals() -> None:
-    for number in _SIGNALS:
+    """At the end: what is still to come must not end the interpreter while it shuts down."""
+    global _is_over  # noqa: PLW0603
+    _is_over = True
+    for number in (*_SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -76,11 +116,15 @@ def _run_for_git() -> object:
 def _run() -> object:
     """The command's exit status."""
     try:
+        _check_arguments()
         import click  # noqa: PLC0415
 
         from qmptests.cli.commands import cli  # noqa: PLC0415
     except KeyboardInterrupt as error:
         return _interrupted(error)
+    except InputError as error:
+        fail(error)
+        return error.exit_code
     try:
         code = cli.main(standalone_mode=False)
         sys.stdout.flush()
@@ -111,6 +155,19 @@ def _run() -> object:
         _drop_output()
         return EnvironmentFailure.exit_code
     return code
+
+
+def _check_arguments() -> None:
+    """Raise InputError for one that is not UTF-8: outcome.json and reproduce.sh can't hold it."""
+    for number, argument in enumerate(sys.argv[1:], 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            shown = os.fsencode(argument).decode(errors="backslashreplace")
+            raise InputError(
+                f"argument {number} ({shown}) is not UTF-8, and JSON can hold nothing else: "
+                "rename what it names"
+            ) from error
 
 
 def _drop_output() -> None:

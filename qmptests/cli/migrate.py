@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmptests import builds, downtime
+from qmptests import builds, downtime, files
 from qmptests.errors import InputError
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.pause import PauseOnFailure
@@ -57,7 +57,9 @@ RESULTS = Path("qmptests-results")
 @click.option("--channels", is_flag=True, help="Address as 'channels' (QEMU 8.2) instead of 'uri'.")
 @click.option("--trace", multiple=True, metavar="PATTERN", help="More trace events (repeatable).")
 @click.option("--cancel-at", type=click.Choice(CANCEL_AT), default=None, help="Cancel there.")
-@click.option("--retries", type=click.IntRange(0), default=0, help="After a cancel or a failure.")
+@click.option(
+    "--retries", type=click.IntRange(0, 1000), default=0, help="After a cancel or a failure."
+)
 @click.option(
     "--expect",
     type=click.Choice([r.value for r in Result]),
@@ -245,7 +247,4 @@ def _copy_json(outcome: "Outcome", where: str) -> None:
     if where == "-":
         sys.stdout.buffer.write(data)
         return
-    try:
-        Path(where).write_bytes(data)
-    except OSError as error:
-        raise InputError(f"cannot write {where}: {error.strerror}") from error
+    files.write(Path(where), data)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 import msgspec
 
+from qmptests import files
 from qmptests.cli.migrate import Progress, check_writable
 from qmptests.errors import InputError
 from qmptests.report import between, html, mail, page, page_of_two, runs
@@ -100,7 +101,7 @@ def _compared(options: dict[str, Any]) -> int:
             click.echo(line)
     if options["json_file"]:
         data = msgspec.json.format(msgspec.json.encode(compared), indent=1)
-        Path(options["json_file"]).write_bytes(data)
+        files.write(Path(options["json_file"]), data)
     return gate(worse=compared.worse, told=compared.told, bisect=options["bisect"])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from qmptests import files
 from qmptests.downtime import analysis, breakdown, clocks, perfetto, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.sources import Evidence
@@ -118,11 +119,8 @@ def _perfetto(
     if first is None:
         return
     made = breakdown.of(evidence, offset_us)
-    try:
-        with file.open("w", encoding="utf-8") as stream:
-            perfetto.write(chain([first], moments), stream, made)
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+    with files.writing(file) as stream:
+        perfetto.write(chain([first], moments), stream, made)
     click.echo(f"{file}: open it in ui.perfetto.dev or chrome://tracing", err=True)
 
 

@@ -71,12 +71,14 @@ def ctl(path: Path | None, as_json: bool, action: str, words: Sequence[str]) -> 
             _watch(client, as_json)
             return
         answer = _do(client, action, named, value, rule)
+        if as_json:
+            click.echo(json.dumps(answer, indent=2))
+        else:
+            _print(action, answer)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise client.senseless() from error
     finally:
         client.close()
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        _print(action, answer)
 
 
 def _split(action: str, words: Sequence[str]) -> tuple[str, str]:

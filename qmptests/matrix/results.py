@@ -10,13 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from qmptests.errors import EnvironmentFailure
-from qmptests.matrix import files
+from qmptests import files
+from qmptests.errors import InputError
 
 SCHEMA = 1
 """The number of the schema of `results.json`."""
 
 RESULTS = "results.json"
+
+
+PLACE = ("source", "destination", "machine")
+"""The coordinates by which tables show a cell: each has them."""
 
 
 class Verdict(StrEnum):
@@ -101,14 +105,16 @@ def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResul
 
 def write(folder: Path, results: RunResults) -> None:
     """Write `results.json` in one step; raises EnvironmentFailure."""
-    new = folder / f"{RESULTS}.new"
-    try:
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n")
-        new.replace(folder / RESULTS)
-    except OSError as error:
-        raise EnvironmentFailure(f"cannot write {folder / RESULTS}: {error.strerror}") from error
+    data = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
+    files.write(folder / RESULTS, data)
 
 
 def read(folder: Path) -> RunResults:
     """The results of a run; raises InputError."""
-    return files.read(folder / RESULTS, RunResults, SCHEMA, "results")
+    file = folder / RESULTS
+    results = files.read_json(file, RunResults, "results", schema=SCHEMA)
+    for item in results.items:
+        if item.cell and (lacking := set(PLACE) - item.coordinates.keys()):
+            axes = ", ".join(sorted(lacking))
+            raise InputError(f"{file} is damaged: cell '{item.cell}' has no coordinate {axes}")
+    return results

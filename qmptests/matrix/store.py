@@ -3,16 +3,18 @@
 Who selects writes; who runs cells only reads. Field by field in docs/reference/run-folder.md.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from qmptests import files
 from qmptests.builds import Build
-from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.matrix import files
-from qmptests.matrix.axes import Axes, capabilities_name
+from qmptests.errors import InputError
+from qmptests.matrix.axes import NONE, Axes, capabilities_name
 from qmptests.matrix.cells import Cell
+from qmptests.matrix.expression import AXES
 from qmptests.migration import Plan
 from qmptests.migration.collect import build_record
 from qmptests.outcome.record import BuildRecord
@@ -90,27 +92,33 @@ def encode(matrix: Matrix) -> bytes:
 
 def write(folder: Path, matrix: Matrix, builds: list[Build]) -> None:
     """Write both files; raises EnvironmentFailure where that can't be done."""
-    try:
-        (folder / BUILDS).write_bytes(_to_json(builds))
-        (folder / CELLS).write_bytes(encode(matrix))
-    except OSError as error:
-        raise EnvironmentFailure(f"cannot write to {folder}: {error.strerror}") from error
+    files.write(folder / BUILDS, _to_json(builds))
+    files.write(folder / CELLS, encode(matrix))
 
 
 def read(folder: Path) -> Matrix:
     """The matrix of a run; raises InputError."""
-    return files.read(folder / CELLS, Matrix, SCHEMA, "matrix")
+    matrix = files.read_json(folder / CELLS, Matrix, "matrix", schema=SCHEMA)
+    known: dict[str, Collection[str]] = {
+        "source": matrix.builds,
+        "destination": matrix.builds,
+        "vm": matrix.vms,
+        "device": {NONE, *matrix.devices},
+        "capabilities": matrix.capabilities,
+    }
+    for cell in matrix.cells:
+        if lacking := set(AXES) - cell.coordinates.keys():
+            axes = ", ".join(sorted(lacking))
+            raise InputError(f"{folder / CELLS}: cell '{cell.id}' has no coordinate {axes}")
+        for axis, names in known.items():
+            if (name := cell.coordinates[axis]) not in names:
+                raise InputError(f"{folder / CELLS}: cell '{cell.id}': unknown {axis} '{name}'")
+    return matrix
 
 
 def read_builds(folder: Path) -> dict[str, Build]:
     """The builds of a run by name, as they were when it began; raises InputError."""
-    file = folder / BUILDS
-    try:
-        found = msgspec.json.decode(file.read_bytes(), type=list[Build], dec_hook=_from_json)
-    except OSError as error:
-        raise InputError(f"no builds in {folder}: {error.strerror}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{file} is not a list of builds: {error}") from error
+    found = files.read_json(folder / BUILDS, list[Build], "builds", dec_hook=_from_json)
     return {build.name: build for build in found}
 
 

@@ -17,6 +17,8 @@ from qmptests.vm.devices import DeviceProfile
 
 #: QEMU's states in which a cancel can be asked for, in the order in which they come.
 CANCEL_AT = ("active", "pre-switchover")
+#: Seconds: the longest deadline of an attempt.
+LONGEST_S = 365 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +139,11 @@ class Plan:
             )
         if self.wrapper and shutil.which(self.wrapper[0]) is None:
             raise InputError(f"the wrapper '{self.wrapper[0]}' is not a program that can be run")
-        if not self.timeout_s > 0:  # nor is "nan" a time
-            raise InputError(f"a deadline of {self.timeout_s:g} s has passed already")
+        if not 0 < self.timeout_s <= LONGEST_S:  # nor is "nan" a time
+            raise InputError(
+                f"a deadline of {self.timeout_s:g} s is impossible: it is more than 0, and "
+                f"{LONGEST_S} s (a year) at most"
+            )
         for pattern in self.trace:
             if not any(
                 tracing.resolve(b, (pattern,)).matched for b in (self.source, self.destination)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from qmptests import files
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.outcome.record import SCHEMA, OutcomeRecord
 
@@ -71,18 +72,4 @@ def finish(partial: Path, outcome: OutcomeRecord) -> Path:
 def load(path: Path) -> OutcomeRecord:
     """The outcome in a folder, or in an `outcome.json` itself; raises InputError."""
     file = path / "outcome.json" if path.is_dir() else path
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"no outcome in {path}: {error.strerror}") from error
-    try:
-        raw = msgspec.json.decode(data)
-        schema = raw.get("schema") if isinstance(raw, dict) else None
-        if schema != SCHEMA:
-            raise InputError(
-                f"{file} has schema {schema}, this qmptests reads {SCHEMA}: use the version "
-                f"that wrote it ({raw.get('qmptests', '?') if isinstance(raw, dict) else '?'})"
-            )
-        return msgspec.convert(raw, OutcomeRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} is not an outcome: {error}") from error
+    return files.read_json(file, OutcomeRecord, "outcome", schema=SCHEMA)

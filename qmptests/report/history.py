@@ -3,15 +3,20 @@
 It is made of run folders and can be made again of them at any time: they are the truth.
 """
 
+import contextlib
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
 
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.files import Instant
 from qmptests.matrix import summary
 from qmptests.matrix.results import Verdict
 from qmptests.report import effect
@@ -42,8 +47,14 @@ create table figures (
     primary key (run, name, figure)
 ) without rowid;
 """
+Milliseconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 #: Name, verdict, because, folder, started, downtime.
-_Row: TypeAlias = tuple[str, str, str, str, float, float | None]
+_Row: TypeAlias = tuple[str, Verdict, str, str, Instant, Milliseconds | None]
+#: What SQLite says of the machine, not of the file.
+_OF_THE_MACHINE = {
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM),
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM),
+}
 _BAD = tuple(str(verdict) for verdict in Verdict if verdict.bad)
 #: Runs of a test that are looked at and shown, the newest; a side of a change has four.
 LATELY, _SIDE = 40, effect.least_repeats()
@@ -125,25 +136,55 @@ class Trend(NamedTuple):
         return Shift(nights[n].run, best.before, best.after)
 
 
+@contextlib.contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    """Turn SQLite's errors, and values that can't be, into one line: damaged, or the machine."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_MACHINE:
+            raise EnvironmentFailure(f"cannot use {file}: {error}") from error
+        raise InputError(f"{file} is no history, or it is damaged: {error}") from error
+    except msgspec.ValidationError as error:
+        raise InputError(f"{file} is damaged: {error}") from error
+
+
 class History:
-    """The store. Use it as a context manager; raises InputError for a file that is none."""
+    """The store. Use it as a context manager.
+
+    Each method raises InputError for a file that is none or is damaged, and EnvironmentFailure
+    where it can't be read or written. A file that can't be made is not left half made.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        try:
+        is_new = not os.path.lexists(file)
+        if not is_new and not file.is_file():
+            raise InputError(f"{file} is no ordinary file")
+        with _explained(file):
             self._db = sqlite3.connect(file)
-            (version,) = self._db.execute("pragma user_version").fetchone()
-            (tables,) = self._db.execute("select count(*) from sqlite_master").fetchone()
-            if not tables and version == 0:
-                self._db.executescript(f"{_TABLES} pragma user_version = {FORMAT};")
-            elif version != FORMAT:
-                raise InputError(
-                    f"{file} has format {version}, this qmptests has {FORMAT}: make it again of "
-                    f"the run folders with qmptests history rebuild {file}"
-                )
-            self._db.execute("pragma foreign_keys = on")
-        except sqlite3.Error as error:
-            raise InputError(f"{file} is no history: {error}") from error
+        try:
+            with _explained(file):
+                self._open()
+        except BaseException:
+            self._db.close()
+            if is_new:
+                file.unlink(missing_ok=True)
+            raise
+
+    def _open(self) -> None:
+        (version,) = self._db.execute("pragma user_version").fetchone()
+        kinds = [kind for (kind,) in self._db.execute("select type from sqlite_master")]
+        if not kinds and version == 0:
+            self._db.executescript(f"begin; {_TABLES} pragma user_version = {FORMAT}; commit;")
+        elif version != FORMAT:
+            raise InputError(
+                f"{self.file} has format {version}, this qmptests has {FORMAT}: make it again of "
+                f"the run folders with qmptests history rebuild {self.file}"
+            )
+        elif not {"table", "index"} >= set(kinds):  # a view can be without an end
+            raise InputError(f"{self.file} is no history: it has views or triggers")
+        self._db.execute("pragma foreign_keys = on")
 
     def __enter__(self) -> "History":
         return self
@@ -168,27 +209,28 @@ class History:
         for migration in run.migrations():
             figures |= {(migration.name, name): ms for name, ms in migration.figures().items()}
         folder = str(run.folder.absolute())
-        try:
-            with self._db:
-                self._db.execute("delete from runs where folder = ?", (folder,))
-                number = self._db.execute(
-                    "insert into runs (folder, started) values (?, ?)", (folder, results.started)
-                ).lastrowid
-                self._db.executemany(
-                    "insert or replace into items values (?, ?, ?, ?)",
-                    [(number, *row) for row in items],
-                )
-                self._db.executemany(
-                    "insert into figures values (?, ?, ?, ?)",
-                    [(number, *key, ms) for key, ms in figures.items()],
-                )
-        except sqlite3.Error as error:
-            raise EnvironmentFailure(f"cannot write {self.file}: {error}") from error
+        with _explained(self.file), self._db:
+            self._db.execute("delete from runs where folder = ?", (folder,))
+            number = self._db.execute(
+                "insert into runs (folder, started) values (?, ?)", (folder, results.started)
+            ).lastrowid
+            self._db.executemany(
+                "insert or replace into items values (?, ?, ?, ?)",
+                [(number, *row) for row in items],
+            )
+            self._db.executemany(
+                "insert into figures values (?, ?, ?, ?)",
+                [(number, *key, ms) for key, ms in figures.items()],
+            )
         return len(items)
 
     def trends(self) -> Iterator[Trend]:
         """Each test's, by its name."""
-        rows: Iterator[_Row] = self._db.execute(
+        with _explained(self.file):
+            yield from self._trends()
+
+    def _trends(self) -> Iterator[Trend]:
+        found = self._db.execute(
             "select items.name, verdict, because, folder, started, ms from items"
             " join runs on runs.id = items.run"
             " left join figures on figures.run = items.run and figures.name = items.name"
@@ -196,6 +238,7 @@ class History:
             " where verdict != ? order by items.name, started, runs.id",
             (str(Verdict.SKIPPED),),
         )
+        rows: Iterator[_Row] = (msgspec.convert(row, _Row) for row in found)
         for name, mine in groupby(rows, key=itemgetter(0)):
             nights = [
                 Night(Path(folder).name, started, verdict, because, ms)
@@ -205,21 +248,19 @@ class History:
 
     def runs(self) -> int:
         """How many it remembers."""
-        (count,) = self._db.execute("select count(*) from runs").fetchone()
+        with _explained(self.file):
+            (count,) = self._db.execute("select count(*) from runs").fetchone()
         return int(count)
 
 
 def folders(file: Path) -> list[Path]:
-    """The run folders that a store knows, of whatever format; raises InputError."""
-    try:
-        db = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
-        try:
-            rows = db.execute("select folder from runs order by started, id").fetchall()
-        finally:
-            db.close()
-    except sqlite3.Error as error:
-        raise InputError(f"{file} is no history: {error}") from error
-    return [Path(folder) for (folder,) in rows]
+    """The run folders that a store knows, of whatever format; raises as `History` does."""
+    with (
+        _explained(file),
+        contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db,
+    ):
+        rows = db.execute("select folder from runs order by started, id").fetchall()
+        return [Path(folder) for (folder,) in msgspec.convert(rows, list[tuple[str]])]
 
 
 def lines(history: History, *, everything: bool = False) -> Iterator[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
-from qmptests import pasting, printable
-from qmptests.errors import EnvironmentFailure, InputError
+from qmptests import files, pasting, printable
+from qmptests.errors import EnvironmentFailure
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -146,12 +146,9 @@ def _address(path: str) -> str:
 
 
 def write(file: Path, name: str, charts: bool, **filling: Any) -> None:
-    """Fill a template; raises InputError for a file that can't be written."""
+    """Fill a template; raises EnvironmentFailure for a file that can't be written."""
     text = template(name).render(plotly=_plotly() if charts else "", **filling)
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"cannot write {file}: {error.strerror}") from error
+    files.write(file, text.encode())
 
 
 def write_sections(

@@ -156,7 +156,7 @@ def _item(name: str, evidence: str, outcome: OutcomeRecord) -> ItemResult:
         nodeid=name,
         verdict=Verdict.PASSED if good else Verdict.FAILED,
         seconds=0.0,
-        cell=outcome.cell or (outcome.name if coordinates else ""),
+        cell=(outcome.cell or outcome.name) if coordinates else "",
         coordinates=coordinates,
         result=str(outcome.result),
         because="" if good else outcome.error,

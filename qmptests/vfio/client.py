@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qmptests.errors import InputError, TestedFailure
+from qmptests.vfio import asked
 from qmptests.vfio.control import MAX_PACKET
 
 #: Seconds for the supervisor to answer.
@@ -109,7 +110,9 @@ class Client:
         if message is None:
             raise TestedFailure(f"the supervisor at {self._path} has ended")
         if "error" in message:
-            raise InputError(message["error"])
+            raise InputError(str(message["error"]))
+        if not isinstance(message.get("ok"), dict):
+            raise self.senseless()
         return dict(message["ok"])
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -126,7 +129,14 @@ class Client:
             data = self._socket.recv(MAX_PACKET)
         except ConnectionResetError:
             return None
-        return dict(json.loads(data)) if data else None
+        try:
+            return asked.decode(data) if data else None
+        except ValueError as error:
+            raise self.senseless() from error
+
+    def senseless(self) -> TestedFailure:
+        """The error for an answer that is none."""
+        return TestedFailure(f"what answers at {self._path} is no supervisor of this version")
 
     def close(self) -> None:
         """Hang up."""

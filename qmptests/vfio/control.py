@@ -11,7 +11,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from qmptests.vfio import asked
+
 MAX_PACKET = 1 << 17
+#: Who comes when there are so many is sent away: descriptors are for the command's calls.
+MAX_PEERS = 64
 #: Packets that wait for someone who does not read.
 MAX_WAITING = 10_000
 
@@ -53,8 +57,12 @@ class Control:
     def ready(self, fd: int, events: int) -> None:
         """Serve a descriptor of ours that poll(2) named."""
         if self._listener is not None and fd == self._listener.fileno():
-            with contextlib.suppress(BlockingIOError):
-                self._add(self._listener.accept()[0])
+            with contextlib.suppress(OSError):
+                peer = self._listener.accept()[0]
+                if len(self._peers) < MAX_PEERS:
+                    self._add(peer)
+                else:
+                    peer.close()
             return
         peer = self._peers[fd]
         if events & select.POLLOUT:
@@ -74,10 +82,10 @@ class Control:
     def _answer(self, fd: int, packet: bytes) -> None:
         identity = None
         try:
-            request = json.loads(packet)
-            identity = request.get("id")
+            request = asked.decode(packet)
+            identity = asked.identity(request)
             reply = {"id": identity, "ok": self._handle(request)}
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - the command's calls are still to be served
             reply = {"id": identity, "error": str(error) or type(error).__name__}
         self._send(fd, json.dumps(reply).encode())
 

@@ -12,14 +12,14 @@ import socket
 import time
 from typing import Any, NamedTuple
 
-from qmptests.vfio import alone, arch, spec
+from qmptests.vfio import alone, arch, asked, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
 from qmptests.vfio.emulated import Emulated
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.service import Service
-from qmptests.vfio.spec import Rule, Spec
+from qmptests.vfio.spec import Spec
 from qmptests.vfio.start import Started, watches_writes
 from qmptests.vfio.words import state_word
 
@@ -170,8 +170,8 @@ class Supervisor:
         return status
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What someone at a control socket wants; ValueError and KeyError have its words."""
-        do, device = request["do"], request.get("device", "")
+        """What someone at a control socket wants; ValueError has its words."""
+        do, device = asked.text(request, "do"), asked.text(request, "device", "")
         if do == "release":
             return {"released": self.service.release(device)}
         if do == "status":
@@ -181,16 +181,19 @@ class Supervisor:
             names = ", ".join(emulated.name for emulated in self.devices)
             raise ValueError(f"there is no device '{device}': {names}")
         if do == "rule":
-            rule = Rule(**{**request["rule"], "states": tuple(request["rule"].get("states", ()))})
+            rule = asked.rule(request)
+            if len(named[0].script.rules) >= asked.MOST_RULES:
+                raise ValueError(f"there are {asked.MOST_RULES} rules: start anew")
             if rule.on.partition(":")[0] == "write" and not self._writes:
                 raise ValueError("a rule for 'write' must be there from the start")
             return {"number": named[0].script.add(rule)}
         if do == "unrule":
-            if request["number"] not in named[0].script.rules:
-                raise ValueError(f"{device} has no rule {request['number']}")
-            named[0].script.remove(request["number"])
+            number = asked.number(request, "number")
+            if number not in named[0].script.rules:
+                raise ValueError(f"{device} has no rule {number}")
+            named[0].script.remove(number)
             return {}
-        self.service.act(named[0], do, request.get("value", 0))
+        self.service.act(named[0], do, asked.value(request, do))
         return {}
 
     def _status(self, emulated: Emulated) -> dict[str, Any]:

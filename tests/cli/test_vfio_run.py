@@ -1,5 +1,6 @@
 """`qmptests vfio run` and `ctl`: command lines under the emulator, real QEMUs among them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -375,6 +376,83 @@ def two_devices(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Path]":
     run = Running(["--device", "idle", "--device", "idle", "--control", str(path)], ["cat"])
     yield path
     run.close()
+
+
+#: None of them can be carried out, but for the one whose "id" no answer repeats.
+ODD = [
+    b"",
+    b"\xff",
+    b"1",
+    b"[" * 50_000,
+    b'{"id":' * 10_000,
+    b'{"id":[[]],"do":"status"}',
+    b'{"do":7}',
+    b'{"do":"status","device":{}}',
+    b'{"do":"release","device":[1]}',
+    *(
+        b'{"do":"%s","device":"vf0","value":%s}' % (do, value)
+        for do in (b"grow", b"reinit", b"dirty", b"grow-stop-copy", b"announce", b"dma")
+        for value in (b"1e999", b"1e300", b"NaN", b"-1", b"9" * 30, b"9" * 5000, b'"x"', b"{}")
+    ),
+    b'{"do":"grow","device":"vf0","value":1}',
+    b'{"do":"unrule","device":"vf0","number":{}}',
+    b'{"do":"rule","device":"vf0"}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"delay","value":1e999}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"delay","value":1e300}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":1,"do":"hold"}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"fly"}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"hold","states":1}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"hold","nth":"x"}}',
+    b'{"do":"rule","device":"vf0","rule":{"on":"reset","do":"hold","more":1}}',
+]
+
+
+def test_a_supervisor_answers_odd_requests_and_goes_on(two_devices: Path) -> None:
+    connection = client.Client(two_devices)
+    for packet in ODD:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
+            peer.settimeout(SECONDS)
+            peer.connect(str(two_devices))
+            peer.send(packet)
+            if packet:  # nothing is the same as a hang-up
+                answer = json.loads(peer.recv(1 << 17))
+                assert ("ok" if b"[[]]" in packet else "error") in answer, (packet[:80], answer)
+        states = [one["state"] for one in connection.request("status")["devices"]]
+        assert states == ["running"] * 2, packet[:80]
+    connection.close()
+
+
+def test_many_who_connect_do_not_take_the_descriptors(two_devices: Path) -> None:
+    connection = client.Client(two_devices)
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            peer = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            peer.connect(str(two_devices))
+        peer.settimeout(SECONDS)
+        assert peer.recv(1) == b""  # it was sent away
+        assert connection.request("status")["devices"]
+    connection.close()
+
+
+@pytest.mark.parametrize("answer", [b"{", b"[]", b'{"ok": 1}', b"{}", b'{"ok": {"devices": 1}}'])
+def test_an_answer_without_sense_is_one_line(runtime_folder: Path, answer: bytes) -> None:
+    path = runtime_folder / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(1 << 17)
+                peer.send(answer)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        done = vfio("ctl", "--socket", str(path), "status")
+        server.join()
+    assert done.returncode == 1
+    assert done.stderr.startswith("qmptests: error: what answers at ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_somebody_elses_socket_is_left_alone(runtime_folder: Path) -> None:

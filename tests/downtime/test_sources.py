@@ -228,7 +228,7 @@ def test_a_missing_log_and_a_missing_side_are_told(folder: Path) -> None:
     ("text", "says"),
     [
         (None, "no outcome in"),
-        ("{", "is not an outcome"),
+        ("{", "is no outcome"),
         ('{"schema": 99, "qmptests": "9.0"}', "has schema 99, this qmptests reads 1"),
     ],
 )

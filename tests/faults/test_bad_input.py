@@ -1,6 +1,9 @@
 """What can't be as it was asked for: one line that says what and where, exit status 2, and
 nothing made."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
         (["--accel", "warp"], "the source "),
         (["--vm", "nosuch"], "unknown VM definition 'nosuch': there are dirtier, none"),
         (["--source-args", "'"], '--source-args "\'": No closing quotation'),
-        (["--timeout", "nan"], "a deadline of nan s "),
+        (["--timeout", "nan"], "a deadline of nan s is impossible"),
+        (["--timeout", "inf"], "a deadline of inf s is impossible"),
+        (["--timeout", "1e300"], "a deadline of 1e+300 s is impossible"),
+        (["--retries", "9" * 30], "Invalid value for '--retries': "),
         (["--timeout", "soon"], "Invalid value for '--timeout': 'soon' is not a valid float"),
         (["--transport", "pigeon"], "Invalid value for '--transport': 'pigeon' is not one of"),
         (["--capabilty", "multifd"], "No such option"),
@@ -59,6 +65,10 @@ def test_a_value_that_only_qemu_knows_to_be_wrong(migrate: Callable[..., Any], v
         ("\xff", "cannot read VM definition {}: not UTF-8"),
         ('cpus = "two"\n', "{}: cpus: Expected `int`, got `str`"),
         ('memory = "much"\n', "{}: memory: 'much' is not a size"),
+        ("cpus = 1" + "0" * 5000, "{}: a value is impossible: Exceeds the limit"),
+        ("cpus = 1" + "0" * 400, "{}: cpus: the number is out of range"),
+        ('[guest]\nkind = "dirtier"\nrate = inf\n', "{}: guest.rate: the number is out of range"),
+        ('args = ["a\\u0000b"]\n', "{}: 'args[0]': a NUL can't be passed"),
         ('memmory = "1M"\n', "{}: Object contains unknown field `memmory`"),
         ('devices = ["a", 1]\n', "{}: devices[1]: Expected `str`, got `int`"),
         ('[guest]\nkind = "dirtier"\nrate = "-1M"\n', "{}: guest.rate: '-1M' is not a size"),
@@ -82,3 +92,21 @@ def test_a_definition_that_can_not_be_read(
 ) -> None:
     path = tmp_path / name
     migrate("--vm", path).finish().said(2, f"cannot read VM definition {path}: {why}")
+
+
+@pytest.mark.parametrize("name", ["output", "source-args", "json", "vm", "source", "wrapper"])
+def test_bytes_that_are_not_utf8(migrate: Callable[..., Any], name: str) -> None:
+    """No JSON and no script could hold them: nothing begins."""
+    command = migrate(f"--{name}", os.fsdecode(b"a\xffb"))
+    ended = command.finish()
+    ended.said(2, "argument ")
+    assert "(a\\xffb) is not UTF-8" in ended.err
+    assert not list(command.folder.iterdir())
+
+
+def test_a_user_without_a_home(start: Callable[..., Any]) -> None:
+    words = ("setpriv", "--reuid=12345") if os.geteuid() == 0 else ("unshare", "--map-user=12345")
+    wrapper = ("env", "-u", "HOME", "-u", "XDG_CACHE_HOME", "-u", "QMPTESTS_CACHE", *words)
+    if subprocess.run([*wrapper, sys.executable, "-c", ""], check=False).returncode:
+        pytest.skip("no user can be made that has no entry")
+    start("builds", "list", wrapper=wrapper).finish().said(3, "user 12345 has no home directory: ")

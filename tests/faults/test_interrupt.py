@@ -73,3 +73,44 @@ def test_an_impatient_second_interrupt_changes_nothing(migrate: Callable[..., An
     assert ended.status == 130
     assert ended.error_lines == ["qmptests: interrupted"]
     assert f"evidence: {command.folder / 'out'}" in ended.err
+
+
+#: Has both signals come before Python can look at either, while the command runs.
+AT_ONCE = """
+import os, signal, sys
+from qmptests.cli import main
+both = {signal.SIGINT, signal.SIGTERM}
+def run():
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        os.kill(os.getpid(), number)
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    except KeyboardInterrupt as error:
+        return main._interrupted(error)
+main._run = run
+main.main()
+"""
+
+#: Has one meet a destructor, in which Python prints an error and forgets it.
+IN_A_DESTRUCTOR = """
+import os, signal, time
+from qmptests.cli import main
+class Careless:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+def run():
+    try:
+        Careless()
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        return main._interrupted(error)
+main._run = run
+main.main()
+"""
+
+
+@pytest.mark.parametrize("program", [AT_ONCE, IN_A_DESTRUCTOR], ids=["two", "in-a-destructor"])
+def test_an_interrupt_is_one_line(start: Callable[..., Any], program: str) -> None:
+    ended = start(python=("-c", program)).finish()
+    assert (ended.status, ended.err) == (130, "qmptests: interrupted\n")

@@ -140,7 +140,7 @@ def test_a_qemu_that_does_not_start_says_why(
         ({"transport": "pigeon"}, "unknown transport 'pigeon'"),
         ({"transport": "fd", "capabilities": ["multifd"]}, "multifd needs further channels"),
         ({"cancel_at": "pre-switchover"}, "needs capability pause-before-switchover"),
-        ({"timeout_s": 0.0}, "has passed already"),
+        ({"timeout_s": 0.0}, "a deadline of 0 s is impossible"),
         ({"accelerator": "warp"}, "warp"),
     ],
 )
