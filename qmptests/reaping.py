@@ -8,6 +8,8 @@ import os
 import signal
 import time
 
+from qmptests import printable
+
 #: Seconds for what was killed to be gone.
 KILLED_S = 10.0
 #: Seconds for what may not be killed to end by itself: `sudo` does, once its command is dead.
@@ -83,8 +85,8 @@ def described(pid: int, spared: set[int]) -> str:
     program, user = "?", "?"
     with contextlib.suppress(OSError):
         user = str(os.stat(f"/proc/{pid}").st_uid)
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
-            program = os.fsdecode(stream.read().partition(b"\0")[0]) or "?"
-    shown = "".join(c if c.isprintable() else "?" for c in program)
+        for file in ("comm", "cmdline"):  # the latter is empty in the middle of an exec
+            with open(f"/proc/{pid}/{file}", "rb") as stream:
+                program = os.fsdecode(stream.read().partition(b"\0")[0].rstrip(b"\n")) or program
     why = f"it is user {user}'s, and may not be killed" if pid in spared else "it does not die"
-    return f"{shown} (pid {pid}) still runs: {why}"
+    return f"{printable.one_line(program)} (pid {pid}) still runs: {why}"

@@ -1,13 +1,19 @@
 """One process that the launcher started for us."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmptests.hosts.waiting import wait
+from qmptests import reaping
+from qmptests.errors import EnvironmentFailure
+from qmptests.hosts.waiting import WaitTimeout, wait
+
+#: Seconds in which SIGKILL ends a process.
+KILLED_S = 30.0
+#: Seconds for one that may not be killed to end by itself, since what it waits for was.
+SPARED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +79,19 @@ class Process:
             return []
         return [line for line in tail.splitlines() if line.strip()][-count:]
 
-    def signal(self, number: int) -> None:
-        """Send a signal; one that has ended already is left alone."""
+    def signal(self, number: int) -> bool:
+        """Send a signal; one that has ended already is left alone.
+
+        False if it is another user's by now (`sudo`), and this one may not.
+        """
         if not self.exited.done():
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 signal.pidfd_send_signal(self._pidfd, number)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                return False
+        return True
 
     async def stop(self, grace_s: float = 5.0) -> ExitStatus:
         """SIGTERM, and after `grace_s` SIGKILL; returns how it ended."""
@@ -88,11 +102,22 @@ class Process:
         return self.exited.result()
 
     async def kill(self) -> ExitStatus:
-        """SIGKILL, and wait until it is reaped."""
-        self.signal(signal.SIGKILL)
-        return await wait(
-            asyncio.shield(self.exited), what=f"{self.name} to die of SIGKILL", timeout=30
-        )
+        """SIGKILL, and wait until it is reaped; raises EnvironmentFailure if that is forbidden."""
+        allowed = self.signal(signal.SIGKILL)
+        try:
+            return await wait(
+                asyncio.shield(self.exited),
+                what=f"{self.name} to die of SIGKILL",
+                timeout=KILLED_S if allowed else SPARED_S,
+            )
+        except WaitTimeout:
+            if allowed:
+                raise
+            raise EnvironmentFailure(self.still_runs()) from None
+
+    def still_runs(self) -> str:
+        """That it does, in words, for one that may not be killed."""
+        return f"{self.name}: {reaping.described(self.pid, {self.pid})}"
 
     def ended(self, status: ExitStatus | None, error: Exception | None = None) -> None:
         """For the host: the launcher reported the end (or died itself)."""
