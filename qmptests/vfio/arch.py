@@ -20,8 +20,6 @@ class Arch(NamedTuple):
     pread64: int
     pwrite64: int
     seccomp: int
-    process_vm_readv: int
-    process_vm_writev: int
     pidfd_getfd: int
 
 
@@ -34,8 +32,6 @@ X86_64 = Arch(
     pread64=17,
     pwrite64=18,
     seccomp=317,
-    process_vm_readv=310,
-    process_vm_writev=311,
     pidfd_getfd=438,
 )
 
@@ -48,8 +44,6 @@ AARCH64 = Arch(
     pread64=67,
     pwrite64=68,
     seccomp=277,
-    process_vm_readv=270,
-    process_vm_writev=271,
     pidfd_getfd=438,
 )
 

@@ -23,6 +23,7 @@ Key = tuple[str, str, Detail]
 FORMAT = 1
 #: Asked again and again by QEMU without anything having happened.
 _REPEATED = frozenset({"data-size", "precopy-info", "read", "dma-report", "dirty-bitmap"})
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 #: Bytes that may wait to be written.
 _WAITING = 1 << 16
 
@@ -107,7 +108,7 @@ class CallLog:
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._stream is not None:
-            line = json.dumps(entry, separators=(",", ":")) + "\n"
+            line = _encode(entry) + "\n"
             self._lines.append(line)
             self._size += len(line)
             if self._size > _WAITING:

@@ -16,6 +16,7 @@ from qmptests.vfio.words import feature_word, state_of, state_word
 __all__ = [
     "Answer",
     "Call",
+    "Caller",
     "Detail",
     "Kind",
     "Memory",

@@ -15,6 +15,7 @@ from qmptests.vfio.spec import IOMMU_TRACKING, Spec
 #: Offsets of regions in the device's descriptor (VFIO_PCI_OFFSET_SHIFT).
 REGION_SHIFT = 40
 
+_FLAGS = int(abi.DeviceFlag.PCI | abi.DeviceFlag.RESET)
 _Handler = Callable[[Call, Caller, float], Answer]
 
 
@@ -148,8 +149,7 @@ class Device:
         return Answer()
 
     def _device_info(self, call: Call, memory: Memory, _: float) -> Answer:
-        flags = abi.DeviceFlag.PCI | abi.DeviceFlag.RESET
-        info = abi.DeviceInfo(call.size, flags, abi.NUM_REGIONS, abi.NUM_IRQS)
+        info = abi.DeviceInfo(call.size, _FLAGS, abi.NUM_REGIONS, abi.NUM_IRQS)
         return put(call, memory, abi.DEVICE_INFO, info)
 
     def _region_info(self, call: Call, memory: Memory, _: float) -> Answer:

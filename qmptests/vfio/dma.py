@@ -79,12 +79,20 @@ class Pages:
 class GuestMemory:
     """The guest's memory as one device reaches it: by way of what QEMU has mapped for it.
 
-    `process` is QEMU's memory, None before QEMU has bound the device.
+    That is QEMU's memory, and QEMU's files, since QEMU has bound the device.
     """
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self.process: ProcessMemory | None = None
+        self._memory: ProcessMemory | None = None
+        self._pidfd = -1
+
+    def adopt(self, memory: ProcessMemory, pidfd: int) -> None:
+        """QEMU's memory and a descriptor of its process, both of which are closed by us."""
+        if self._memory is not None:
+            self._memory.close()
+            os.close(self._pidfd)
+        self._memory, self._pidfd = memory, pidfd
 
     def pieces(self, iova: int, length: int) -> list[Mapping]:
         """Where those bytes lie. Raises OSError (EFAULT) if some are not mapped."""
@@ -113,18 +121,14 @@ class GuestMemory:
 
     @property
     def _process(self) -> ProcessMemory:
-        if self.process is None:
+        if self._memory is None:
             raise OSError("QEMU has not bound the device")
-        return self.process
+        return self._memory
 
     @contextlib.contextmanager
     def _file(self, number: int) -> Iterator[int]:
         """A file of QEMU's that is mapped instead of its memory (IOAS_MAP_FILE)."""
-        pidfd = os.pidfd_open(self._process.pid)
-        try:
-            descriptor = syscalls.take_descriptor(pidfd, number)
-        finally:
-            os.close(pidfd)
+        descriptor = syscalls.take_descriptor(self._pidfd, number)
         try:
             yield descriptor
         finally:

@@ -1,6 +1,5 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
-import ctypes
 import os
 import select
 from collections.abc import Iterable, Sequence
@@ -8,6 +7,7 @@ from typing import Any
 
 from qmptests.vfio import descriptors, syscalls
 from qmptests.vfio.abi import State
+from qmptests.vfio.caller import CallingProcess
 from qmptests.vfio.calls import Kind, Span
 from qmptests.vfio.content import Checker, Content
 from qmptests.vfio.device import REGION_SHIFT, Device
@@ -16,7 +16,6 @@ from qmptests.vfio.eventfds import EventDescriptors
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.landing import FALLOC_FL_KEEP_SIZE, Landing
 from qmptests.vfio.listener import Listener
-from qmptests.vfio.memory import ProcessMemory
 from qmptests.vfio.script import Script
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.words import state_word
@@ -59,8 +58,7 @@ class Emulated:
         os.truncate(self.memory, 9 << REGION_SHIFT)
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
         self._turn = 0
-        self._buffer = (ctypes.c_char * BLOCK)()
-        self._view = memoryview(self._buffer).cast("B")
+        self._view = memoryview(bytearray(BLOCK))
         #: What lies in the buffer.
         self._made: Span | None = None
         self._next: Span | None = None
@@ -123,7 +121,7 @@ class Emulated:
 
     # --- content --------------------------------------------------------------------------------
 
-    def deliver(self, span: Span, memory: ProcessMemory, address: int) -> None:
+    def deliver(self, span: Span, memory: CallingProcess, address: int) -> None:
         """Copy the bytes of `span`, at most BLOCK, to where a read wants them."""
         if self._made != span:
             self.content.fill(self._view, [span])
@@ -131,7 +129,7 @@ class Emulated:
         if self.damage:
             self.content.damage(self._view, span, self.damage)
             self.damage = ""
-        memory.copy(address, self._buffer, span.length)
+        memory.write(address, self._view[: span.length])
         if self.sent and self.sent[-1][:2] == [span.kind, span.generation]:
             self.sent[-1][2] += span.length
         else:

@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import struct
 
 from qmptests.vfio import abi
 
 _NOTHING = bytes(abi.NOTIFICATION.size)
+_RESPONSE = struct.Struct("<" + abi.RESPONSE.codes)
 _RECV, _SEND, _VALID, _ADDFD = (
     int(request)
     for request in (
@@ -27,6 +29,7 @@ class Listener:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self._killed = contextlib.suppress(FileNotFoundError)  # ENOENT: its thread was
         with contextlib.suppress(OSError):  # before Linux 6.6 it is only slower
             fcntl.ioctl(fd, abi.Seccomp.NOTIF_SET_FLAGS, abi.NOTIF_SYNC_WAKE_UP)
 
@@ -41,15 +44,15 @@ class Listener:
 
     def answer(self, identity: int, value: int = 0, number: int = 0) -> None:
         """Let the call return `value`, or fail with errno `number`."""
-        self._send(abi.Response(identity, value, -number, 0))
+        self._send(_RESPONSE.pack(identity, value, -number, 0))
 
     def let_the_kernel(self, identity: int) -> None:
         """Let the kernel do the call as if there were no filter."""
-        self._send(abi.Response(identity, 0, 0, abi.NOTIF_CONTINUE))
+        self._send(_RESPONSE.pack(identity, 0, 0, abi.NOTIF_CONTINUE))
 
-    def _send(self, response: abi.Response) -> None:
-        with contextlib.suppress(FileNotFoundError):  # ENOENT: its thread was killed
-            fcntl.ioctl(self.fd, _SEND, abi.RESPONSE.pack(response))
+    def _send(self, response: bytes) -> None:
+        with self._killed:
+            fcntl.ioctl(self.fd, _SEND, response)
 
     def check(self, identity: int) -> None:
         """Raise Gone unless the call still waits: its process's memory may be somebody else's."""

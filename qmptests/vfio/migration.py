@@ -35,6 +35,7 @@ class Migration:
         self.opted_in = False
         self.reinits = self.generation = self.moved = 0
         self._state = State.RUNNING
+        self._precopy = bool(spec.migration & MigrationFlag.PRE_COPY)
         #: Bytes that no read has begun on. Kinds are read in this order.
         self._left = dict.fromkeys(Kind, 0)
         #: Initial bytes that are to be, once a REINIT has been reported.
@@ -82,7 +83,7 @@ class Migration:
 
     def _first(self) -> dict[Kind, int]:
         """What there is at a save's beginning: all of it, even if PRE_COPY is left out."""
-        spec, precopy = self.spec, bool(self.spec.migration & MigrationFlag.PRE_COPY)
+        spec, precopy = self.spec, self._precopy
         return {
             Kind.INITIAL: spec.initial_bytes * precopy,
             Kind.DIRTY: spec.dirty_bytes * precopy,

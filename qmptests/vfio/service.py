@@ -10,21 +10,19 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from qmptests.vfio import abi, calls, descriptors, syscalls
+from qmptests.vfio import abi, calls, descriptors
 from qmptests.vfio.arch import Arch
+from qmptests.vfio.caller import CallingProcess
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.calls import Answer, Call
 from qmptests.vfio.device import REGION_SHIFT
 from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, Emulated
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Gone, Listener
-from qmptests.vfio.memory import ProcessMemory, process_of
+from qmptests.vfio.memory import Mappings
 from qmptests.vfio.script import DAMAGE
 from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
-
-#: A call whose thread, or whose process, has been killed: nobody waits for an answer.
-GONE = (Gone, ProcessLookupError)
 
 
 class Tell(Protocol):
@@ -33,36 +31,13 @@ class Tell(Protocol):
     def __call__(self, event: str, **more: object) -> None: ...
 
 
-class Checked:
-    """The caller: its memory is written, and its descriptors are taken, while its call waits."""
-
-    def __init__(self, listener: Listener, identity: int, process: ProcessMemory) -> None:
-        self._listener = listener
-        self._identity = identity
-        self.process = process
-        self.read = process.read
-
-    def write(self, address: int, data: bytes) -> None:
-        self._listener.check(self._identity)
-        self.process.write(address, data)
-
-    def descriptor(self, number: int) -> int:
-        """A duplicate of the caller's descriptor, which is ours. Raises OSError (EBADF)."""
-        pidfd = os.pidfd_open(self.process.pid)
-        try:
-            self._listener.check(self._identity)
-            return syscalls.take_descriptor(pidfd, number)
-        finally:
-            os.close(pidfd)
-
-
 class Pending(NamedTuple):
     """A call that waits for its answer; `emulated` is None for one of the iommufd's own."""
 
     identity: int
     emulated: Emulated | None
     call: Call
-    memory: Checked
+    memory: CallingProcess
     began_ns: int
 
     @property
@@ -94,7 +69,7 @@ class Service:
         #: Answers whose time has not come: (when, number, call, answer).
         self._late: list[tuple[float, int, Pending, Answer]] = []
         self._late_number = 0
-        self._memories: dict[int, ProcessMemory] = {}
+        self._mappings = Mappings()
         #: The device's own doings, by the words that scripts and control sockets have for them.
         self._acts: dict[str, Callable[[Emulated, float], None]] = {
             "reinit": lambda e, value: e.device.migration.reinit(int(value)),
@@ -115,21 +90,25 @@ class Service:
 
     def serve(self) -> None:
         """Receive one call and answer it, or see to it that it is answered later."""
-        with contextlib.suppress(*GONE):
+        try:
             notification = self._listener.receive()
-            began = time.time_ns()
-            try:
-                self._serve(notification, began)
-            except GONE:
-                raise
-            except calls.Unknown as error:
-                self._problem(notification, str(error), errno.ENOTTY)
-            except OSError as error:
-                self._problem(notification, str(error), error.errno or errno.EIO)
-            except Exception as error:  # noqa: BLE001 - one call must not end all others
-                sys.excepthook(type(error), error, error.__traceback__)
-                words = f"the emulation is wrong itself: {type(error).__name__}: {error}"
-                self._problem(notification, words, errno.EIO)
+            self._answer_or_fail(notification)
+        except Gone:
+            pass
+
+    def _answer_or_fail(self, notification: abi.Notification) -> None:
+        try:
+            self._serve(notification)
+        except Gone:
+            raise
+        except calls.Unknown as error:
+            self._problem(notification, str(error), errno.ENOTTY)
+        except OSError as error:
+            self._problem(notification, str(error), error.errno or errno.EIO)
+        except Exception as error:  # noqa: BLE001 - one call must not end all others
+            sys.excepthook(type(error), error, error.__traceback__)
+            words = f"the emulation is wrong itself: {type(error).__name__}: {error}"
+            self._problem(notification, words, errno.EIO)
 
     def _problem(self, notification: abi.Notification, text: str, number: int) -> None:
         """A call that should not have come: said aloud, and failed.
@@ -144,28 +123,23 @@ class Service:
         self._log.note("", "problem", words=problem)
         self._tell("problem", words=problem)
 
-    def _serve(self, notification: abi.Notification, began_ns: int) -> None:
-        memory = Checked(self._listener, notification.id, self._memory_of(notification.pid))
-        decoded = self._decode(notification, memory)
-        if decoded is None:
-            self._listener.let_the_kernel(notification.id)
-            return
-        emulated, call = decoded
-        self._begin(Pending(notification.id, emulated, call, memory, began_ns))
+    def _serve(self, notification: abi.Notification) -> None:
+        began_ns = time.time_ns()
+        memory = self._caller(notification.id, notification.pid)
+        try:
+            decoded = self._decode(notification, memory)
+            if decoded is None:
+                self._listener.let_the_kernel(notification.id)
+            else:
+                self._begin(Pending(notification.id, *decoded, memory, began_ns))
+        finally:
+            memory.close()
 
-    def _memory_of(self, thread: int) -> ProcessMemory:
-        """A thread's memory, which is its process's."""
-        memory = self._memories.get(thread)
-        if memory is None:
-            process = process_of(thread)
-            memory = self._memories.get(process)
-            if memory is None:
-                memory = self._memories[process] = ProcessMemory(process)
-            self._memories[thread] = memory
-        return memory
+    def _caller(self, identity: int, thread: int) -> CallingProcess:
+        return CallingProcess(self._listener, identity, thread, self._mappings)
 
     def _decode(
-        self, notification: abi.Notification, memory: Checked
+        self, notification: abi.Notification, memory: CallingProcess
     ) -> tuple[Emulated | None, Call] | None:
         """Whose call it is, and what; None for one that is the kernel's."""
         fd = notification.arg0
@@ -192,7 +166,7 @@ class Service:
         return emulated, Call(name, notification.arg1, count, detail=(("length", count),))
 
     @staticmethod
-    def _region_write(notification: abi.Notification, memory: Checked) -> Call:
+    def _region_write(notification: abi.Notification, memory: CallingProcess) -> Call:
         region = notification.arg3 >> REGION_SHIFT
         at = notification.arg3 & ((1 << REGION_SHIFT) - 1)
         data = memory.read(notification.arg1, notification.arg2)
@@ -266,9 +240,12 @@ class Service:
         self.held = [p for p in self.held if p not in freed]
         for pending in freed:
             self._log.note(pending.device, "released", call=pending.call.name)
-            with contextlib.suppress(*GONE):
-                self._listener.check(pending.identity)
-                self._carry_out(pending, 0.0)
+            with contextlib.suppress(Gone):
+                memory = self._caller(pending.identity, pending.memory.thread)
+                try:
+                    self._carry_out(pending._replace(memory=memory), 0.0)
+                finally:
+                    memory.close()
         return len(freed)
 
     # --- its answer -----------------------------------------------------------------------------
@@ -293,7 +270,7 @@ class Service:
         else:
             before = emulated.device.state
             if call.name == "bind":
-                emulated.dma.memory.process = memory.process
+                emulated.dma.memory.adopt(memory.keep(), memory.pidfd())
             elif call.name == "set-state":
                 emulated.dma.finish_look()  # QEMU may be about to end
             answer = emulated.device.handle(call, memory, now)
@@ -312,8 +289,7 @@ class Service:
             number = emulated.open_data(self._listener, pending.identity, answer.opens)
             pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
         if answer.span is not None:
-            self._listener.check(pending.identity)
-            emulated.deliver(answer.span, pending.memory.process, pending.call.address)
+            emulated.deliver(answer.span, pending.memory, pending.call.address)
 
     def unmasked(self, descriptor: int) -> None:
         """That event descriptor, by which INTx is unmasked, has been written."""

@@ -134,14 +134,16 @@ class Supervisor:
 
     def _to_check(self) -> list[Emulated]:
         """Devices whose data is to be checked, once no other one is still being loaded."""
-        if any(emulated.loading for emulated in self.devices):
-            return []
-        return [emulated for emulated in self.devices if emulated.checking]
+        to_check = [emulated for emulated in self.devices if emulated.checking]
+        return [] if to_check and any(emulated.loading for emulated in self.devices) else to_check
 
     def _timeout_ms(self) -> float | None:
         """How long nothing but a call or a request is worth waking up for."""
-        if self.log.waiting or any(d.hurried for d in self.devices) or self._to_check():
+        if self.log.waiting or self._to_check():
             return 0
+        for emulated in self.devices:
+            if emulated.hurried:
+                return 0
         late = self.service.next_late
         return None if late is None else max(0.0, late - time.monotonic()) * 1e3
 

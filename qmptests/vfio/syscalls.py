@@ -15,24 +15,6 @@ _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
 _fallocate = _libc.fallocate64
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-_write_vm = _libc.process_vm_writev
-_write_vm.restype = ctypes.c_ssize_t
-
-
-class _Vector(ctypes.Structure):
-    """`struct iovec`."""
-
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-_write_vm.argtypes = [
-    ctypes.c_int,
-    ctypes.POINTER(_Vector),
-    ctypes.c_ulong,
-    ctypes.POINTER(_Vector),
-    ctypes.c_ulong,
-    ctypes.c_ulong,
-]
 
 
 class _Program(ctypes.Structure):
@@ -81,12 +63,6 @@ def take_descriptor(pidfd: int, descriptor: int) -> int:
         _syscall(number, ctypes.c_int(pidfd), ctypes.c_int(descriptor), ctypes.c_uint(0)),
         "pidfd_getfd",
     )
-
-
-def write_process(pid: int, address: int, buffer: int, length: int) -> int:
-    """Copy `length` bytes from address `buffer` of ours; how many were (process_vm_writev(2))."""
-    ours, theirs = _Vector(buffer, length), _Vector(address, length)
-    return _checked(_write_vm(pid, ours, 1, theirs, 1, 0), "process_vm_writev")
 
 
 def fallocate(descriptor: int, mode: int, start: int, length: int) -> None:

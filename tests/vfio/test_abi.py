@@ -37,6 +37,7 @@ ENUMS: dict[type[IntEnum | IntFlag], tuple[str, str]] = {
     abi.HwptFlag: (abi.IOMMUFD_H, "IOMMU_HWPT_ALLOC_{}"),
     abi.HwCapability: (abi.IOMMUFD_H, "IOMMU_HW_CAP_{}"),
     abi.Seccomp: (abi.SECCOMP_H, "SECCOMP_IOCTL_{}"),
+    abi.ProcmapFlag: (abi.FS_H, "PROCMAP_QUERY_VMA_{}"),
 }
 
 #: Numbers outside of enums.
@@ -54,6 +55,7 @@ NUMBERS = {
     "FILTER_WAIT_KILLABLE_RECV": (abi.SECCOMP_H, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"),
     "RET_USER_NOTIF": (abi.SECCOMP_H, "SECCOMP_RET_USER_NOTIF"),
     "RET_ALLOW": (abi.SECCOMP_H, "SECCOMP_RET_ALLOW"),
+    "PROCMAP_QUERY": (abi.FS_H, "PROCMAP_QUERY"),
     "KVM_SET_DEVICE_ATTR": (abi.KVM_H, "KVM_SET_DEVICE_ATTR"),
     "KVM_DEV_VFIO_FILE": (abi.KVM_H, "KVM_DEV_VFIO_FILE"),
     "KVM_DEV_VFIO_FILE_ADD": (abi.KVM_H, "KVM_DEV_VFIO_FILE_ADD"),

@@ -47,7 +47,7 @@ class Guest:
     def another(self, device: Device, number: int = 0) -> Dma:
         """The DMA of a device that sees the same memory."""
         dma = Dma(device, number)
-        dma.memory.process = ProcessMemory(os.getpid())
+        dma.memory.adopt(ProcessMemory(os.getpid()), os.pidfd_open(os.getpid()))
         return dma
 
     def map(self, flags: int, *, shared: bool) -> None:

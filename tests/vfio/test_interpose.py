@@ -91,18 +91,27 @@ def test_a_call_is_left_to_the_kernel() -> None:
         assert parent.status() == 25  # ENOTTY, of /dev/null
 
 
-def test_memory_follows_an_exec() -> None:
-    """The shell that QEMU is started by has other memory than QEMU."""
+def test_memory_is_one_programs_and_not_that_of_the_next_one() -> None:
+    """The shell that QEMU is started by has other memory than QEMU, at the same addresses."""
     again = f"import os, sys; os.execv(sys.executable, [sys.executable, '-c', {ALLOCATE!r}])"
     with child(ALLOCATE.replace("sys.exit(argument[8])", again)) as parent:
         first = parent.receive()
-        memory = ProcessMemory(first.pid)
-        assert len(memory.read(first.arg2, 12)) == 12
+        before = ProcessMemory(first.pid)
+        assert len(before.read(first.arg2, 12)) == 12
+        kept = before.keep()
         parent.listener.answer(first.id)
         second = parent.receive()
         assert second.pid == first.pid
-        assert memory.read(second.arg2, 12) == bytes(12)
-        memory.write(second.arg2 + 8, b"\x07")
+        for memory in (before, kept):
+            with pytest.raises(OSError, match="Bad address"):
+                memory.read(first.arg2, 12)
+            with pytest.raises(OSError, match="Bad address"):
+                memory.write(second.arg2, bytes(12))
+            memory.close()
+        after = ProcessMemory(second.pid)
+        assert after.read(second.arg2, 12) == bytes(12)
+        after.write(second.arg2 + 8, b"\x07")
+        after.close()
         parent.listener.answer(second.id)
         assert parent.status() == 7
 

@@ -9,6 +9,7 @@ VFIO_H = "linux/vfio.h"
 IOMMUFD_H = "linux/iommufd.h"
 SECCOMP_H = "linux/seccomp.h"
 KVM_H = "linux/kvm.h"
+FS_H = "linux/fs.h"
 
 #: So that all of it is in one place: what the filter needs lives on its own.
 IOC_TYPE = abi_filter.IOC_TYPE
@@ -35,6 +36,7 @@ class Layout(Generic[R]):
         self.header = header
         self.fields: tuple[str, ...] = record._fields  # type: ignore[attr-defined]
         self._struct = struct.Struct("<" + codes)
+        self._make = record._make  # type: ignore[attr-defined]
         self.size = self._struct.size
         self.codes = codes
 
@@ -42,7 +44,7 @@ class Layout(Generic[R]):
         """The record; what `data` is too short for is zero, as for an older caller's structure."""
         if len(data) < self.size:
             data = data.ljust(self.size, b"\0")
-        return self.record(*self._struct.unpack_from(data))
+        return self._make(self._struct.unpack_from(data))  # type: ignore[no-any-return]
 
     def pack(self, record: R) -> bytes:
         """Its bytes."""

@@ -1,0 +1,48 @@
+"""The process that a call comes from, while the call waits: its memory and its descriptors."""
+
+import os
+
+from qmptests.vfio import syscalls
+from qmptests.vfio.listener import Listener
+from qmptests.vfio.memory import Mappings, ProcessMemory, process_of
+
+
+class CallingProcess(ProcessMemory):
+    """`calls.Caller` for the call `identity`. What fails because nobody waits any more is Gone."""
+
+    def __init__(self, listener: Listener, identity: int, thread: int, mappings: Mappings) -> None:
+        self._listener = listener
+        self._identity = identity
+        try:
+            super().__init__(thread, mappings)
+        except (FileNotFoundError, ProcessLookupError):
+            listener.check(identity)
+            raise
+        try:
+            listener.check(identity)  # what was opened is the caller's, and stays so
+        except BaseException:
+            self.close()
+            raise
+
+    def fault(self, address: int) -> OSError:
+        """As `ProcessMemory.fault`, for a caller that still waits."""
+        self._listener.check(self._identity)
+        return super().fault(address)
+
+    def descriptor(self, number: int) -> int:
+        """A duplicate of the caller's descriptor, which is ours. Raises OSError (EBADF)."""
+        pidfd = self.pidfd()
+        try:
+            return syscalls.take_descriptor(pidfd, number)
+        finally:
+            os.close(pidfd)
+
+    def pidfd(self) -> int:
+        """A descriptor of the caller's process, whatever becomes of its number."""
+        pidfd = os.pidfd_open(process_of(self.thread))
+        try:
+            self._listener.check(self._identity)
+        except BaseException:
+            os.close(pidfd)
+            raise
+        return pidfd
