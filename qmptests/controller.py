@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from qmptests import printable
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.fixtures import evidence, verdicts
 from qmptests.fixtures.cells import RUN, MatrixRun
@@ -55,11 +56,12 @@ class Controller:
         matrix = self.run.matrix
         names = ", ".join(f"{b.name} ({b.spec})" for b in matrix.builds.values())
         pruned = len(matrix.cells) - len(matrix.live)
-        return [
+        header = [
             f"qemu: {names}",
             f"qemu: {len(matrix.selected)} cells ({matrix.select}) of {len(matrix.live)} "
             f"that can exist, {pruned} can't; run folder: {self.run.folder}",
         ]
+        return [printable.one_line(line) for line in header]
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         if session.items:
@@ -163,7 +165,7 @@ class Controller:
         if self.results is not None:
             terminalreporter.section("qemu matrix")
             for line in summary.lines(self.run.matrix, self.results, self.run.folder):
-                terminalreporter.line(line)
+                terminalreporter.line(printable.one_line(line))
 
 
 def _select(config: pytest.Config) -> "tuple[store.Matrix, list[Any]]":
@@ -207,7 +209,7 @@ def _progress() -> Callable[[str], None]:
         step = text.partition(",")[0]
         if step not in said:
             said.add(step)
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - pytest's reporter is not there yet
+            print(printable.one_line(text), file=sys.stderr, flush=True)  # noqa: T201 - pytest's reporter is not there yet
 
     return say
 

@@ -4,11 +4,17 @@ Every error that leaves the library is one of these. Its text is one clear line:
 where, and what to do. The command line prints it and exits with `exit_code`.
 """
 
+from qmptests import printable
+
 
 class QmptestsError(Exception):
     """Base of all errors raised on purpose; `exit_code` is the process's exit status for it."""
 
     exit_code = 3
+
+    def __str__(self) -> str:
+        """The text, in which words of outside steer no terminal."""
+        return printable.lines(super().__str__())
 
 
 class TestedFailure(QmptestsError):

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from qmptests import builds, files
+from qmptests import builds, files, jsontext
 from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, tables, variants
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
@@ -168,7 +167,7 @@ class _Bench:
             part()
         for one in self.failed:
             click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
-        data = msgspec.json.format(msgspec.json.encode(self.report), indent=1) + b"\n"
+        data = jsontext.encode(self.report)
         files.write(self.output / BENCH, data)
         if self.options["json_file"]:
             files.write(Path(self.options["json_file"]), data)
@@ -238,7 +237,7 @@ class _Bench:
         self.output.mkdir(parents=True, exist_ok=True)
         written = {tables.side(point, yes): ms for point, yes, ms in told}
         file = self.output / "prediction.json"
-        files.write(file, msgspec.json.format(msgspec.json.encode(written), indent=1) + b"\n")
+        files.write(file, jsontext.encode(written))
         self.say.line(f"foretold in {file}")
         self.report["predicted"] = written
         found = self._run("predicted", sides, 1)

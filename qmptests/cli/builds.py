@@ -12,6 +12,7 @@ import msgspec
 
 from qmptests import builds as registry
 from qmptests.builds import Build
+from qmptests.cli import terminal
 
 
 @click.group()
@@ -114,19 +115,18 @@ def remove(name: str) -> None:
 def progress_line() -> Iterator[Callable[[str], None]]:
     """What is being done: one changing line on a terminal, a line for each step elsewhere."""
     if sys.stderr.isatty():
-        width = 0
+        shown = False
 
         def rewrite(text: str) -> None:
-            nonlocal width
-            text = text[: shutil.get_terminal_size().columns - 1]
-            click.echo("\r" + text.ljust(width), nl=False, err=True)
-            width = len(text)
+            nonlocal shown
+            shown = True
+            terminal.rewrite(text[: shutil.get_terminal_size().columns - 1])
 
         try:
             yield rewrite
         finally:
-            if width:
-                click.echo("\r" + " " * width + "\r", nl=False, err=True)
+            if shown:
+                terminal.clear()
         return
     last = ""
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from qmptests import printable
 from qmptests.matrix import summary
 from qmptests.matrix.results import ItemResult, Verdict
 from qmptests.matrix.store import Matrix
@@ -152,7 +153,7 @@ class _Lines:
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads it any more
-            self._stream.write(f"{text}\n")
+            self._stream.write(f"{printable.one_line(text)}\n")
             self._stream.flush()
 
 
@@ -164,7 +165,7 @@ class _Table:
         from rich.live import Live as RichLive  # noqa: PLC0415
 
         self._tally = tally
-        self._console = Console(file=stream)
+        self._console = Console(file=stream, markup=False, emoji=False)
         self._folder = folder
         self._live = RichLive(
             get_renderable=self._render,
@@ -201,14 +202,22 @@ class _Table:
             counts = tally.counts_of[source, destination]
             left = tally.left_of[source, destination]
             cells = (str(counts[v] or "") for v in shown)
-            grid.add_row(f"{source} -> {destination}", *cells, str(left or ""))
+            pair = printable.one_line(f"{source} -> {destination}")
+            grid.add_row(pair, *cells, str(left or ""))
         if hidden := len(tally.counts_of) - len(pairs):
             grid.add_row(f"and {hidden} more pairs", style="dim")
         head = f"{tally.done} of {tally.total}"
         words = f": {tally.words()}" if tally.done else ""
         footer = Text(f"{head}{words}; {tally.pace(time.monotonic())}", no_wrap=True)
-        last = Text(tally.failure, style="red", no_wrap=True, overflow="ellipsis")
-        where = Text(f"evidence: {self._folder}", style="dim", no_wrap=True, overflow="ellipsis")
+        last = Text(
+            printable.one_line(tally.failure), style="red", no_wrap=True, overflow="ellipsis"
+        )
+        where = Text(
+            printable.one_line(f"evidence: {self._folder}"),
+            style="dim",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
         return Group(grid, Text(""), footer, *([last] if tally.failure else []), where)
 
     def _most_telling(self, room: int) -> list[tuple[str, str]]:

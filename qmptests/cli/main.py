@@ -10,6 +10,8 @@ import sys
 import warnings
 from types import FrameType
 
+from qmptests import printable
+from qmptests.cli import terminal
 from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
 
 #: Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT.
@@ -39,6 +41,7 @@ def main() -> None:
     """Console entry point."""
     code: object = INTERRUPTED
     _open_standard_streams()
+    terminal.install()
     try:
         sys.unraisablehook = _unraisable
         # `kill` and a lab's time limit get the same teardown as Ctrl-C.
@@ -126,7 +129,7 @@ def _run() -> object:
         fail(error)
         return error.exit_code
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(standalone_mode=False, color=True)  # the screen shows what would steer
         sys.stdout.flush()
     except SystemExit as error:
         # When the reader of our output went away (`| head`), click says 1 and wraps the stream.
@@ -183,9 +186,9 @@ def _interrupted(error: BaseException) -> int:
 
 def fail(error: QmptestsError) -> None:
     """One clear line, and below it the evidence: last log lines, and where the rest is."""
-    print(f"qmptests: error: {error}", file=sys.stderr)  # noqa: T201
+    print(f"qmptests: error: {printable.unwrapped(str(error))}", file=sys.stderr)  # noqa: T201
     for line in getattr(error, "tail", []):
-        print(f"  | {line}", file=sys.stderr)  # noqa: T201
+        print(f"  | {printable.one_line(line)}", file=sys.stderr)  # noqa: T201
     print_notes(error)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 import qmptests
+from qmptests import jsontext
 from qmptests.cli.builds import progress_line
 from qmptests.cli.migrate import check_writable, new_folder, words
 from qmptests.errors import EnvironmentFailure, TestedFailure
@@ -240,7 +241,7 @@ def _run(options: dict[str, Any]) -> NoReturn:
         for line in summary.lines(session.matrix, session.results, folder):
             click.echo(line, err=options["as_json"])
         if options["as_json"]:
-            sys.stdout.buffer.write((folder / results.RESULTS).read_bytes())
+            sys.stdout.buffer.write(jsontext.escaped((folder / results.RESULTS).read_bytes()))
     if session.interrupted:
         raise KeyboardInterrupt
     assert session.results is not None

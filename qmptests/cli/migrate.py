@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmptests import builds, downtime, files
+from qmptests import builds, downtime, files, jsontext
+from qmptests.cli import terminal
 from qmptests.errors import InputError
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.pause import PauseOnFailure
@@ -191,7 +192,7 @@ class Progress(Observer):
         if self._quiet:
             return
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[K{text}")
+            terminal.rewrite(text)
             self._shown = True
         elif (head := text.partition(",")[0]) != self._last:
             # In a log one line for each step will do; its figures are for those who watch.
@@ -207,8 +208,7 @@ class Progress(Observer):
 
     def close(self) -> None:
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            terminal.clear()
             self._shown = False
 
     async def reached(self, phase: Phase, run: Run) -> None:
@@ -245,6 +245,6 @@ def check_writable(path: Path) -> None:
 def _copy_json(outcome: "Outcome", where: str) -> None:
     data = (outcome.folder / "outcome.json").read_bytes()
     if where == "-":
-        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.write(jsontext.escaped(data))
         return
     files.write(Path(where), data)

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
-from qmptests import files
+from qmptests import files, jsontext
 from qmptests.cli.migrate import Progress, check_writable
 from qmptests.errors import InputError
 from qmptests.report import between, html, mail, page, page_of_two, runs
@@ -100,8 +99,7 @@ def _compared(options: dict[str, Any]) -> int:
         for line in between.lines(compared):
             click.echo(line)
     if options["json_file"]:
-        data = msgspec.json.format(msgspec.json.encode(compared), indent=1)
-        files.write(Path(options["json_file"]), data)
+        files.write(Path(options["json_file"]), jsontext.encode(compared))
     return gate(worse=compared.worse, told=compared.told, bisect=options["bisect"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from qmptests import files
+from qmptests import files, jsontext, printable
 from qmptests.downtime import analysis, breakdown, clocks, perfetto, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.sources import Evidence
@@ -98,7 +98,7 @@ def _check(evidence: Evidence, sides: Iterable[str], device: str) -> None:
 def _summary(evidence: Evidence, as_json: bool) -> None:
     made = analysis.of(evidence)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(made), indent=1))
+        click.echo(jsontext.encode(made), nl=False)
     else:
         for text in analysis.lines(made):
             click.echo(text)
@@ -146,14 +146,16 @@ def _who(moment: Moment) -> str:
 
 def one_line(moment: Moment) -> str:
     """What happened, without needless blanks."""
-    return " ".join(str(moment).split())
+    return printable.unwrapped(str(moment))
 
 
 def _json(batches: Iterable[list[Moment]], _: Evidence) -> Iterator[str]:
     """A list, an item on each line."""
     opened = "["
     for batch in batches:
-        items = ",\n".join(msgspec.json.encode(moment).decode() for moment in batch)
+        items = ",\n".join(
+            jsontext.escaped(msgspec.json.encode(moment)).decode() for moment in batch
+        )
         yield f"{opened}{items}"
         opened = ","
     yield "[]" if opened == "[" else "]"

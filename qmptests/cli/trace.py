@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
+from qmptests import jsontext
 from qmptests.errors import InputError
 from qmptests.trace.diff import Difference, Line, compare
 
@@ -34,7 +34,7 @@ def diff(a: Path, b: Path, context: int, as_json: bool) -> None:
     pairs = _pairs(a, b)
     results = {side: compare(*pair, context=context) for side, pair in pairs.items()}
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(results), indent=2))
+        click.echo(jsontext.encode(results, indent=2), nl=False)
     else:
         for side, result in results.items():
             click.echo(_words(side, result))

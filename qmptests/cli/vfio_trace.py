@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from qmptests import jsontext
 from qmptests.cli.timeline import one_line
 from qmptests.downtime import sources
 from qmptests.downtime.moments import Moment, Witness
@@ -51,7 +52,7 @@ def trace(outcome: Path, side: str, device: str, as_json: bool) -> None:
     for problem in evidence.problems:
         click.echo(f"qmptests: {problem}", err=True)
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(items), indent=1))
+        click.echo(jsontext.encode(items), nl=False)
         return
     for line in _lines(items):
         click.echo(line)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from qmptests import jsontext
 from qmptests.downtime import (
     breakdown,
     breakdown_text,
@@ -71,7 +72,7 @@ def explained(outcome: Outcome) -> list[str]:
     try:
         made = analyse(outcome.folder)
         file = outcome.folder / "analysis.json"
-        file.write_bytes(msgspec.json.format(msgspec.json.encode(made), indent=1) + b"\n")
+        file.write_bytes(jsontext.encode(made))
         return lines(made)
     except Exception as error:  # noqa: BLE001 - see above
         return [f"{'note':<12} the downtime can't be explained: {type(error).__name__}: {error}"]

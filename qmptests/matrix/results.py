@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from qmptests import files
+from qmptests import files, jsontext
 from qmptests.errors import InputError
 
 SCHEMA = 1
@@ -105,8 +105,7 @@ def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResul
 
 def write(folder: Path, results: RunResults) -> None:
     """Write `results.json` in one step; raises EnvironmentFailure."""
-    data = msgspec.json.format(msgspec.json.encode(results), indent=1) + b"\n"
-    files.write(folder / RESULTS, data)
+    files.write(folder / RESULTS, jsontext.encode(results))
 
 
 def read(folder: Path) -> RunResults:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from qmptests import files
+from qmptests import files, jsontext
 from qmptests.builds import Build
 from qmptests.errors import InputError
 from qmptests.matrix.axes import NONE, Axes, capabilities_name
@@ -87,7 +87,7 @@ def make(axes: Axes, cells: list[Cell], select: str, expressions: list[str]) -> 
 
 def encode(matrix: Matrix) -> bytes:
     """The content of `cells.json`."""
-    return msgspec.json.format(msgspec.json.encode(matrix)) + b"\n"
+    return jsontext.encode(matrix, indent=2)
 
 
 def write(folder: Path, matrix: Matrix, builds: list[Build]) -> None:

@@ -4,9 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-import msgspec
-
-from qmptests import files
+from qmptests import files, jsontext
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.outcome.record import SCHEMA, OutcomeRecord
 
@@ -54,10 +52,10 @@ def finish(partial: Path, outcome: OutcomeRecord) -> Path:
     Raises EnvironmentFailure (a full disk, say); the partial folder stays as it is then.
     """
     final = partial.with_name(partial.name.removesuffix(PARTIAL))
-    data = msgspec.json.format(msgspec.json.encode(outcome), indent=1)
+    data = jsontext.encode(outcome)
     temporary = partial / "outcome.json.new"
     try:
-        temporary.write_bytes(data + b"\n")
+        temporary.write_bytes(data)
         temporary.rename(partial / "outcome.json")
         partial.rename(final)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from qmptests import printable
 from qmptests.outcome.record import OutcomeRecord, Result, SideRecord
 from qmptests.trace import TraceLog
 
@@ -45,4 +46,5 @@ class Outcome:
 
     def __repr__(self) -> str:
         error = f": {self.record.error}" if self.record.error else ""
-        return f"<Outcome {self.record.result}{error}; evidence in {self.folder}>"
+        text = f"<Outcome {self.record.result}{error}; evidence in {self.folder}>"
+        return printable.one_line(text)

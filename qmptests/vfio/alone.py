@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
+from qmptests import printable
+
 #: Signals that a terminal sends to the command as well.
 _TERMINAL = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 #: Exit status if the command is content but its data is not.
@@ -46,7 +48,7 @@ class Signals:
 def say(text: str) -> None:
     """A line on standard error, which may be gone."""
     with contextlib.suppress(OSError):
-        os.write(2, f"qmptests: {text}\n".encode(errors="backslashreplace"))
+        os.write(2, f"qmptests: {printable.one_line(text)}\n".encode())
 
 
 def status_of(wait_status: int, devices: Iterable[dict[str, Any]]) -> int:

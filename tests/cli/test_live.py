@@ -136,3 +136,26 @@ def test_the_table_of_more_pairs_than_fit_keeps_those_that_tell_most(tmp_path: P
     assert "1 -> 2       2" in shown
     assert "4 of 6: 3 passed, 1 failed; " in shown
     assert "failed: s1-d3-0: QEMU said no" in shown
+
+
+ODD = "\x1b]0;x\x07\x9b2J\u202e[red]x[/red]:smile:"
+
+
+@pytest.mark.parametrize("display", [live._Lines, live._Table])
+def test_names_and_reasons_steer_nothing(display: type[live._Lines | live._Table]) -> None:
+    matrix = matrix_of(1)
+    for cell in matrix.selected:
+        cell.coordinates["source"] = ODD
+    tally = live.Tally(matrix, time.monotonic())
+    stream = io.StringIO()
+    shown = display(stream, tally, Path(ODD))
+    item = results_of(matrix, Verdict.FAILED)[0]
+    item.because = ODD
+    tally.add(item)
+    shown.update(item)
+    if isinstance(shown, live._Table):
+        shown._console.print(shown._render(), width=400)
+    shown.close()
+    said = stream.getvalue()
+    assert r"\x1b]0;x\x07\x9b2J\u202e[red]x[/red]:smile:" in said
+    assert all(c.isprintable() or c == "\n" for c in said), said

@@ -34,7 +34,9 @@ def test_it_imports_its_own_room_and_light_parts_of_the_standard_library() -> No
     assert supervisor.__name__ in names
     ours = {name for name in names if name.startswith("qmptests")}
     assert all(
-        name in ("qmptests", "qmptests.vfio") or name.startswith("qmptests.vfio.") for name in ours
+        name in ("qmptests", "qmptests.printable", "qmptests.vfio")
+        or name.startswith("qmptests.vfio.")
+        for name in ours
     )
     foreign = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"qmptests"}
     assert foreign == set()
