@@ -91,8 +91,7 @@ def run(
     if log:
         check_writable(Path(log))
     path = Path(control) if control else client.own_path()
-    if not control:
-        path.unlink(missing_ok=True)  # of a process that had this number before
+    client.running()  # what was left of others that were killed goes
     listener = client.listen(path)
     try:
         names = ", ".join(f"{s.name} ({s.profile})" for s in specs)

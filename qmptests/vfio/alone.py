@@ -39,9 +39,11 @@ class Signals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self._pidfd < 0:
+            for other in (*_TERMINAL, signal.SIGTERM):  # it may come twice, by the guard as well
+                signal.signal(other, signal.SIG_IGN)
             sys.exit(128 + number)
         if number == signal.SIGTERM:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
 

@@ -4,7 +4,10 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import socket
+import stat
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +31,8 @@ def folder() -> Path:
 
 
 def own_path() -> Path:
-    """The socket of this process, if nobody says otherwise."""
-    return folder() / _NAME.format(os.getpid())
+    """A socket for this process, if nobody says otherwise; its name can't be foretold."""
+    return folder() / _NAME.format(f"{os.getpid()}-{secrets.token_hex(4)}")
 
 
 def listen(path: Path) -> socket.socket:
@@ -53,20 +56,28 @@ def listen(path: Path) -> socket.socket:
 def running() -> list[Path]:
     """The sockets in `folder` behind which somebody of ours listens.
 
-    One that a killed supervisor left is removed.
+    One that a killed supervisor left is removed. Others can write there: what isn't a socket of
+    this user's is left alone, and no link is followed.
     """
     found = []
     for path in sorted(folder().glob(_NAME.format("*"))):
         with contextlib.suppress(OSError):
-            if path.stat().st_uid != os.geteuid():
+            status = path.lstat()
+            if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
                 continue
             try:
-                _connect(path).close()
+                with _connect(path) as connection:
+                    if _user_behind(connection) == os.geteuid():
+                        found.append(path)
             except ConnectionRefusedError:
                 path.unlink()
-            else:
-                found.append(path)
     return found
+
+
+def _user_behind(connection: socket.socket) -> int:
+    """Who listens at the other end: SO_PEERCRED of unix(7), a `struct ucred`."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int(struct.unpack("iII", credentials)[1])
 
 
 def only_one() -> Path:

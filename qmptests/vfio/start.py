@@ -20,7 +20,7 @@ import signal
 import socket
 from typing import Any, NamedTuple, TextIO
 
-from qmptests.vfio import alone, arch, bpf, descriptors, interpose
+from qmptests.vfio import alone, arch, bpf, descriptors, guard, interpose
 
 
 class Started(NamedTuple):
@@ -43,6 +43,8 @@ class Started(NamedTuple):
 def main() -> None:
     with open(int(sys.argv[1]), encoding="utf-8") as stream:
         told = json.load(stream)
+    if told.get("control", -1) < 0:
+        told["guard"] = guard.divide(told["unlink"])
     try:
         sys.exit(_run(told))
     finally:

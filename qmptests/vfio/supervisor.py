@@ -12,6 +12,7 @@ import socket
 import time
 from typing import Any, NamedTuple
 
+from qmptests import reaping
 from qmptests.vfio import alone, arch, asked, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
@@ -34,7 +35,8 @@ class Settings(NamedTuple):
 
     `control`: the descriptor of a connected SOCK_SEQPACKET socket to an owner, `listen` that of a
     listening one for all who want to steer; -1 for none. `log`: the call log's path, or "".
-    `unlink`: a file that is removed at the end, or "".
+    `unlink`: a file that is removed at the end, or "". `guard`: readable once there is no guard any
+    more, or -1.
     """
 
     argv: list[str]
@@ -43,6 +45,7 @@ class Settings(NamedTuple):
     control: int = -1
     listen: int = -1
     unlink: str = ""
+    guard: int = -1
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Settings":
@@ -73,7 +76,9 @@ class Supervisor:
         self._flushed = time.monotonic()
         listener = Listener(started.listener)
         self._pid, self._pidfd, self._listener_fd = started.pid, started.pidfd, listener.fd
-        self._poll = poll
+        self._poll, self._guard = poll, settings.guard
+        if self._guard >= 0:
+            poll.register(self._guard, select.POLLIN)
         poll.register(self._listener_fd, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)
         self.service = Service(
@@ -97,8 +102,8 @@ class Supervisor:
                         service.serve()
                     else:  # nobody is under the filter any more
                         poll.unregister(fd)
-                elif fd == self._pidfd:
-                    return self._reap()
+                elif fd in (self._pidfd, self._guard):
+                    return self._reap() if fd == self._pidfd else self._give_up()
                 elif fd in control:
                     control.ready(fd, events)
                 else:
@@ -165,11 +170,11 @@ class Supervisor:
         return status
 
     def _give_up(self) -> int:
-        """The owner is gone: so is everything else."""
-        os.kill(self._pid, signal.SIGKILL)
-        _, status = os.waitpid(self._pid, 0)
+        """The owner, or the guard, is gone: so is everything else."""
+        for line in reaping.end_descendants():
+            alone.say(f"error: {line}")
         self.log.close()
-        return status
+        return signal.SIGKILL
 
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         """What someone at a control socket wants; ValueError has its words."""

@@ -322,15 +322,73 @@ def test_a_rule_is_added_and_taken_away(qemu: Any) -> None:
     ]
 
 
-def test_the_supervisors_death_is_qemus_and_its_socket_is_no_bother(
-    qemu: Any, runtime_folder: Path
-) -> None:
+def test_the_supervisors_death_is_qemus_and_is_told(qemu: Any, runtime_folder: Path) -> None:
     vm = qemu(["--device", "idle"])
     assert vfio("ctl", "die").returncode == 0
-    assert vm.run.end()[0] == -signal.SIGKILL
+    status, said = vm.run.end()
+    assert status == 128 + signal.SIGKILL
+    told = "qmptests: error: the supervisor was killed by SIGKILL, and the command with it"
+    assert said[-1] == told
+    assert list(runtime_folder.iterdir()) == []
+
+
+def test_the_socket_of_one_that_was_killed_is_no_bother(runtime_folder: Path) -> None:
+    left = client.listen(client.own_path())
+    left.close()
     assert len(list(runtime_folder.iterdir())) == 1
     done = vfio("ctl", "status")
     assert (done.returncode, "no `qmptests vfio run`" in done.stderr) == (2, True)
+    assert list(runtime_folder.iterdir()) == []
+
+
+#: Everything that it starts has this in its environment.
+FAMILY = "QMPTESTS_TEST_FAMILY"
+#: Children that stay, in sessions of their own and orphaned, with signals that they don't heed.
+SHELL = """
+trap '' HUP TERM
+for i in 1 2 3; do setsid sleep 1000 & (sleep 1000 & sleep 1000 &) done
+"""
+
+
+def family(name: str) -> list[int]:
+    """Who lives of it; zombies don't."""
+    pids = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if f"{FAMILY}={name}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                pids.append(int(folder.name))
+    return pids
+
+
+@pytest.mark.parametrize("end", ["exit", "killed", "guard", "supervisor", "SIGTERM", "session"])
+def test_nothing_that_a_shell_has_started_outlives_it(
+    running: Any, runtime_folder: Path, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However it ends, and whoever of guard and supervisor is killed."""
+    monkeypatch.setenv(FAMILY, runtime_folder.name)
+    last = "echo; exec cat" if end != "exit" else "echo; exit 0"
+    if end == "SIGTERM":
+        last = "trap 'exit 5' TERM; sleep 1000 & echo; wait"
+    run = running(["--device", "idle"], ["sh", "-c", SHELL + last])
+    run.line()
+    guard = run.process.pid
+    (supervisor,) = map(int, Path(f"/proc/{guard}/task/{guard}/children").read_text().split())
+    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+    if end == "killed":
+        os.kill(int(children[0]), signal.SIGKILL)
+    elif end == "guard":
+        os.kill(guard, signal.SIGKILL)
+    elif end == "supervisor":
+        os.kill(supervisor, signal.SIGKILL)
+    elif end == "SIGTERM":
+        os.kill(guard, signal.SIGTERM)
+    elif end == "session":
+        os.killpg(guard, signal.SIGHUP)
+        os.kill(int(children[0]), signal.SIGKILL)  # it does not heed it
+    status, _ = run.end()  # at the end of file on stderr, which all of them have
+    expected = {"exit": 0, "guard": -signal.SIGKILL, "SIGTERM": 5}
+    assert status == expected.get(end, 128 + signal.SIGKILL)
+    assert family(runtime_folder.name) == []
     assert list(runtime_folder.iterdir()) == []
 
 
@@ -463,6 +521,48 @@ def test_somebody_elses_socket_is_left_alone(runtime_folder: Path) -> None:
     assert client.running() == []
     assert len(list(runtime_folder.iterdir())) == 1
     other.close()
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o1777])
+def test_links_and_files_that_look_like_sockets_are_left_alone(
+    runtime_folder: Path, tmp_path: Path, mode: int
+) -> None:
+    """Somebody may have put them there, with a name that means one of ours."""
+    runtime_folder.chmod(mode)
+    dead, link, file = (runtime_folder / f"qmptests-vfio-{n}.sock" for n in range(1, 4))
+    elsewhere = runtime_folder / "service"
+    client.listen(elsewhere).close()
+    link.symlink_to(elsewhere)
+    file.write_text("kept")
+    client.listen(dead).close()
+    assert client.running() == []
+    assert sorted(runtime_folder.iterdir()) == sorted([link, file, elsewhere])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_somebody_else_who_listens_is_not_one_of_ours(runtime_folder: Path) -> None:
+    path = runtime_folder / "qmptests-vfio-1.sock"
+    runtime_folder.chmod(0o777)
+    code = f"""
+import os, socket, sys
+os.setresuid(65534, 65534, 65534)
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind({str(path)!r})
+listener.listen()
+print(flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout
+        other.stdout.readline()
+        assert client.running() == []
+        os.chown(path, 0, 0)  # as a link to a socket of ours would have it
+        assert client.running() == []
+        other.communicate()
+    assert client.running() == []
+    assert not path.exists()
 
 
 def test_events_are_one_line_each() -> None:

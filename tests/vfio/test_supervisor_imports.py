@@ -33,11 +33,8 @@ def test_it_imports_its_own_room_and_light_parts_of_the_standard_library() -> No
     names = imported_by(supervisor.__name__)
     assert supervisor.__name__ in names
     ours = {name for name in names if name.startswith("qmptests")}
-    assert all(
-        name in ("qmptests", "qmptests.printable", "qmptests.vfio")
-        or name.startswith("qmptests.vfio.")
-        for name in ours
-    )
+    shared = {"qmptests", "qmptests.printable", "qmptests.reaping", "qmptests.vfio"}
+    assert all(name in shared or name.startswith("qmptests.vfio.") for name in ours)
     foreign = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"qmptests"}
     assert foreign == set()
     assert HEAVY.isdisjoint(names), HEAVY.intersection(names)
@@ -47,5 +44,14 @@ def test_the_command_is_started_before_what_serves_it_is_imported() -> None:
     names = imported_by(start.__name__)
     assert {name for name in names if name.startswith("qmptests.vfio.")} == {
         f"qmptests.vfio.{name}"
-        for name in ("abi_filter", "alone", "arch", "bpf", "descriptors", "interpose", "start")
+        for name in (
+            "abi_filter",
+            "alone",
+            "arch",
+            "bpf",
+            "descriptors",
+            "guard",
+            "interpose",
+            "start",
+        )
     } | {"qmptests.vfio.syscalls"}
