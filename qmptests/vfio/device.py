@@ -157,7 +157,10 @@ class Device:
         if index > abi.Region.CONFIG:  # there is no VGA
             return Answer(errno=errno.EINVAL)
         flags, length = self.bars.region_info(index)
-        info = abi.RegionInfo(call.size, flags, index, 0, length, index << REGION_SHIFT)
+        asked: abi.RegionInfo = call.argument
+        info = asked._replace(flags=flags, length=length, offset=index << REGION_SHIFT)
+        if index == self.bars.msix_mappable:
+            info = _with_capability(call, memory, info)
         return put(call, memory, abi.REGION_INFO, info)
 
     def _irq_info(self, call: Call, memory: Memory, _: float) -> Answer:
@@ -182,6 +185,21 @@ class Device:
         self.interrupts.reset()
         self.clear_bars()
 
-    def _no_hot_reset(self, _: Call, __: Memory, ___: float) -> Answer:
+    def _no_hot_reset(self, call: Call, _: Memory, __: float) -> Answer:
         """Its bus can't be reset. QEMU only asks after VFIO_DEVICE_RESET has failed."""
-        return Answer(errno=errno.ENODEV)
+        unsound = call.name == "hot-reset" and call.argument.flags
+        return Answer(errno=errno.EINVAL if unsound else errno.ENODEV)
+
+
+def _with_capability(call: Call, memory: Memory, info: abi.RegionInfo) -> abi.RegionInfo:
+    """MSIX_MAPPABLE behind the structure, or how long a structure would be that has room for it
+    (vfio_get_region_info()).
+    """
+    size = abi.REGION_INFO.size
+    whole = size + abi.INFO_CAP.size
+    info = info._replace(flags=info.flags | abi.RegionFlag.CAPS)
+    if call.size < whole:
+        return info._replace(argsz=whole, cap_offset=0)
+    capability = abi.InfoCap(abi.REGION_INFO_CAP_MSIX_MAPPABLE, 1, 0)
+    memory.write(call.address + size, abi.INFO_CAP.pack(capability))
+    return info._replace(cap_offset=size)

@@ -38,6 +38,9 @@ class Migration:
         self._precopy = bool(spec.migration & MigrationFlag.PRE_COPY)
         #: Bytes that no read has begun on. Kinds are read in this order.
         self._left = dict.fromkeys(Kind, 0)
+        #: Dirty bytes of PRE_COPY that are not in the stream yet: GET_PRECOPY_INFO puts them there,
+        #: once all others were read (mlx5vf_precopy_ioctl(), virtiovf_precopy_ioctl()).
+        self._unsaved = 0
         #: Initial bytes that are to be, once a REINIT has been reported.
         self._pending = 0
         self._position = 0
@@ -69,6 +72,7 @@ class Migration:
             # What was not reported in time is no initial data any more, but has to be read.
             self._left[Kind.DIRTY] += self._pending
             self._pending = 0
+            self._save_dirty()
         return "saving" if opens else ""
 
     def _begin(self) -> None:
@@ -80,6 +84,7 @@ class Migration:
             appear(size)
         if self._state in PRECOPY and not self.spec.late_after:
             self._appear_late()
+        self._save_dirty()
 
     def _first(self) -> dict[Kind, int]:
         """What there is at a save's beginning: all of it, even if PRE_COPY is left out."""
@@ -95,7 +100,7 @@ class Migration:
         """Be in a state that has no session: what was not read is lost."""
         self._state = state
         self._left = dict.fromkeys(Kind, 0)
-        self._pending = 0
+        self._pending = self._unsaved = 0
         self._rest = None
 
     # --- what appears ---------------------------------------------------------------------------
@@ -107,8 +112,9 @@ class Migration:
         pages = int((now - self._dirtied_until) * self.spec.dirty_rate) // PAGE
         if pages > 0:
             self._dirtied_until += pages * PAGE / self.spec.dirty_rate
-            room = max(0, self.spec.dirty_limit - self._left[Kind.DIRTY]) // PAGE
-            self._left[Kind.DIRTY] += min(pages, room) * PAGE
+            waiting = self._left[Kind.DIRTY] + self._unsaved
+            room = max(0, self.spec.dirty_limit - waiting) // PAGE
+            self._unsaved += min(pages, room) * PAGE
 
     def reinit(self, size: int) -> None:
         """`size` initial bytes appear; as dirty ones where QEMU has not opted in to REINIT.
@@ -152,8 +158,17 @@ class Migration:
     def _add(self, kind: Kind, size: int) -> None:
         if self._state is State.STOP_COPY:
             kind = Kind.STOP_COPY
-        if self._left[Kind.END]:  # nothing comes after it
+        if not self._left[Kind.END]:  # nothing comes after it
+            return
+        if kind is Kind.DIRTY:
+            self._unsaved += size
+        else:
             self._left[kind] += size
+
+    def _save_dirty(self) -> None:
+        """From now on all dirty bytes can be read."""
+        self._left[Kind.DIRTY] += self._unsaved
+        self._unsaved = 0
 
     def _appear_late(self) -> None:
         if self._late_times:
@@ -167,25 +182,42 @@ class Migration:
         """What there is to read in PRE_COPY; None in any other state: EINVAL.
 
         Without the opt-in the caller has its own flags back: Linux never set them before there was
-        one. A REINIT is not reported in PRE_COPY_P2P: mlx5 does not ask a device that is suspended.
+        one. A REINIT and dirty bytes that are new are not reported in PRE_COPY_P2P: mlx5 does not
+        ask a device that is suspended. With `stale_info` a field that has nothing to say is left
+        as the caller had it, as mlx5 and virtio do, which say one of the two alone.
         """
         if self._state not in PRECOPY:
             return None
         self.advance(now)
         flags = 0 if self.opted_in else info.flags
         left = self._left
-        if self._pending and self._state is State.PRE_COPY:
+        runs = self._state is State.PRE_COPY
+        if self._pending and runs:
             flags = int(PrecopyInfoFlag.REINIT)
-            self.reinits += 1
-            self.generation += 1
-            left[Kind.INITIAL] += left[Kind.DIRTY] + self._pending
-            left[Kind.DIRTY] = self._pending = 0
-            self._rest_is_initial = True
+            self._begin_anew()
         rest = self._rest[2] if self._rest else 0
-        initial = rest if self._rest_is_initial else 0
-        return PrecopyInfo(
-            info.argsz, flags, left[Kind.INITIAL] + initial, left[Kind.DIRTY] + rest - initial
-        )
+        initial = left[Kind.INITIAL] + (rest if self._rest_is_initial else 0)
+        dirty = left[Kind.DIRTY] + (0 if self._rest_is_initial else rest)
+        if runs:
+            if not initial + dirty:
+                self._save_dirty()
+                dirty = left[Kind.DIRTY]
+            dirty += self._unsaved
+        if self.spec.stale_info:
+            if initial:
+                dirty = info.dirty_bytes
+            else:
+                initial = info.initial_bytes
+        return PrecopyInfo(info.argsz, flags, initial, dirty)
+
+    def _begin_anew(self) -> None:
+        """A REINIT is reported: all that is unread is initial bytes."""
+        self.reinits += 1
+        self.generation += 1
+        self._save_dirty()
+        self._left[Kind.INITIAL] += self._left[Kind.DIRTY] + self._pending
+        self._left[Kind.DIRTY] = self._pending = 0
+        self._rest_is_initial = True
 
     def data_size(self, now: float) -> int:
         """All that is still to be sent, in whatever state, or what is announced in its stead."""
@@ -194,12 +226,14 @@ class Migration:
         if self._state not in SAVING:
             return sum(self._first().values())
         self.advance(now)
-        return sum(self._left.values()) + self._pending + (self._rest[2] if self._rest else 0)
+        unread = sum(self._left.values()) + self._pending + self._unsaved
+        return unread + (self._rest[2] if self._rest else 0)
 
     def read(self, count: int, now: float) -> Answer:
         """At most `count` bytes, of one kind and generation.
 
-        ENOMSG if PRE_COPY has none at the moment; at the end of STOP_COPY none. A descriptor whose
+        ENOMSG if PRE_COPY has none at the moment, with `dry_is_eof` none, as of mtty, hisi_acc and
+        qat; at the end of STOP_COPY none. A descriptor whose
         session is over gives ENODEV, as those of mlx5, virtio and hisi_acc do.
         """
         if self._state not in SAVING:
@@ -207,7 +241,7 @@ class Migration:
         self.advance(now)
         span = self._take(count) if count else None
         if span is None:
-            dry = count and self._state in PRECOPY
+            dry = count and self._state in PRECOPY and not self.spec.dry_is_eof
             return Answer(errno=errno.ENOMSG if dry else 0)
         self._position += span.length
         self.moved += span.length

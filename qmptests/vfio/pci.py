@@ -159,9 +159,15 @@ class Bars:
     def __init__(self, spec: Spec) -> None:
         flags = RegionFlag.READ | RegionFlag.WRITE
         self._regions = {int(Region.CONFIG): (int(flags), CONFIG_SIZE)}
+        #: The one of which GET_REGION_INFO says that the MSI-X table may be mapped; -1 for none.
+        self.msix_mappable = -1
         for bar in spec.bars:
             mmap = RegionFlag.MMAP if bar.mmap else 0
             self._regions[bar.index_] = int(flags | mmap), bar.size
+        if spec.msix_mappable and spec.msix_vectors:
+            bar_index = msix_place(spec)[0]
+            if self._regions[bar_index][0] & RegionFlag.MMAP:
+                self.msix_mappable = bar_index
 
     def region_info(self, index: int) -> tuple[int, int]:
         """Flags and size in bytes; both 0 for a region that the device has not, such as the upper

@@ -81,9 +81,12 @@ class VfioProfile(
     read_bandwidth: Size = 0
     write_bandwidth: Size = 0
     watch_writes: bool = False
+    stale_info: bool = False
+    dry_is_eof: bool = False
     announce: Size | None = None
     bars: list[str] = msgspec.field(default_factory=lambda: ["64K"])
     msix: int = 4
+    msix_mappable: bool = True
     intx: bool = True
     latency: dict[str, str] = {}
     dma_window: str = "64M+32M"
@@ -137,6 +140,9 @@ def to_spec(
         read_bandwidth=_bytes(profile, "read_bandwidth", block=1),
         write_bandwidth=_bytes(profile, "write_bandwidth", block=1),
         watch_writes=profile.watch_writes,
+        stale_info=profile.stale_info,
+        dry_is_eof=profile.dry_is_eof,
+        msix_mappable=profile.msix_mappable,
         latency=tuple(_latency(profile.latency)),
         dma_window=_window(profile.dma_window),
         rules=tuple(_rules(profile, side)),

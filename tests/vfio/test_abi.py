@@ -43,6 +43,7 @@ ENUMS: dict[type[IntEnum | IntFlag], tuple[str, str]] = {
 #: Numbers outside of enums.
 NUMBERS = {
     "IOC_TYPE": (abi.VFIO_H, "VFIO_TYPE"),
+    "REGION_INFO_CAP_MSIX_MAPPABLE": (abi.VFIO_H, "VFIO_REGION_INFO_CAP_MSIX_MAPPABLE"),
     "NUM_REGIONS": (abi.VFIO_H, "VFIO_PCI_NUM_REGIONS"),
     "NUM_IRQS": (abi.VFIO_H, "VFIO_PCI_NUM_IRQS"),
     "DIRTY_TRACKING_ENABLE": (abi.IOMMUFD_H, "IOMMU_HWPT_DIRTY_TRACKING_ENABLE"),
@@ -100,7 +101,7 @@ def c_field(layout: Layout, name: str) -> str:  # type: ignore[type-arg]
 def claims_of(layout: Layout) -> Iterable[Claim]:  # type: ignore[type-arg]
     """Each field's place, size and sign, and the structure's size."""
     codes = layout.codes.replace("x", "")
-    sizes = {"B": 1, "I": 4, "Q": 8}
+    sizes = {"B": 1, "H": 2, "I": 4, "Q": 8}
     for (name, offset), code in zip(layout.offsets().items(), codes, strict=True):
         field = c_field(layout, name)
         what = f"{layout.c_name}, field {field}: "

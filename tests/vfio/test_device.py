@@ -124,11 +124,34 @@ class TestInfo:
         [(Region.BAR0, 0x20000, 7), (Region.BAR1, 0, 0), (Region.ROM, 0, 0), (7, 4096, 3)],
     )
     def test_of_a_region(self, index: int, length: int, flags: int) -> None:
-        vf = caller(bars=(Bar(0, 0x20000),))
-        asked = abi.RegionInfo(32, 0, index, 99, 99, 99)
+        """Where there is no capability, `cap_offset` is what it was."""
+        vf = caller(bars=(Bar(0, 0x20000),), msix_mappable=False)
+        asked = abi.RegionInfo(4096, 0, index, 99, 99, 99)
         answer, info = vf.ask(Vfio.DEVICE_GET_REGION_INFO, abi.REGION_INFO, asked)
         assert answer == Answer()
-        assert info == abi.RegionInfo(32, flags, index, 0, length, index << 40)
+        assert info == abi.RegionInfo(4096, flags, index, 99, length, index << 40)
+
+    @pytest.mark.parametrize(("argsz", "said"), [(32, (40, 0)), (39, (40, 0)), (40, (40, 32))])
+    def test_of_the_bar_with_the_msix_table(self, argsz: int, said: tuple[int, int]) -> None:
+        """That it may be mapped as a whole, or how much room is needed to say so."""
+        vf = caller(bars=(Bar(0, 0x1000), Bar(1, 0x2000)))
+        vf.memory.write(AT + 32, b"\xff" * 16)
+        asked = abi.RegionInfo(argsz, 0, 0, 99, 0, 0)
+        for index, flags in ((0, 7 | abi.RegionFlag.CAPS), (1, 7)):
+            answer, info = vf.ask(
+                Vfio.DEVICE_GET_REGION_INFO, abi.REGION_INFO, asked._replace(index_=index)
+            )
+            assert (answer, info.flags) == (Answer(), flags)
+            if index == 0:
+                assert (info.argsz, info.cap_offset) == said
+                capability = b"\x03\0\x01\0\0\0\0\0" if said[1] else b"\xff" * 8
+                assert vf.memory.read(AT + 32, 16) == capability + b"\xff" * 8
+
+    def test_of_a_bar_with_the_msix_table_that_cannot_be_mapped(self) -> None:
+        vf = caller(bars=(Bar(0, 0x1000, mmap=False),))
+        asked = abi.RegionInfo(40, 0, 0, 99, 0, 0)
+        _, info = vf.ask(Vfio.DEVICE_GET_REGION_INFO, abi.REGION_INFO, asked)
+        assert (info.flags, info.cap_offset) == (3, 99)
 
     @pytest.mark.parametrize("index", [Region.VGA, 9, 0xFFFFFFFF])
     def test_of_a_region_that_is_none(self, index: int) -> None:
@@ -196,6 +219,9 @@ class TestReset:
             (Vfio.DEVICE_PCI_HOT_RESET, abi.HOT_RESET),
         ):
             assert vf.ask(request, layout, record)[0].errno == errno.ENODEV
+        flagged = abi.HotReset(12, 1, 0)
+        answer, _ = vf.ask(Vfio.DEVICE_PCI_HOT_RESET, abi.HOT_RESET, flagged)
+        assert answer.errno == errno.EINVAL
 
 
 class TestAFailure:

@@ -135,6 +135,12 @@ class TestDirtyData:
             vf.now = 100.0 + later
             assert info(vf.precopy_info()) == (0, 4, pages)
         assert vf.data_size() == (4 + 5 + 3) * PAGE
+        vf.precopy_info()
+        vf.read_all()
+        vf.now += 0.5
+        assert info(vf.precopy_info()) == (0, 0, 5), (
+            "five waited unsaved, and then there is no room"
+        )
         vf.read_all()
         vf.now += 0.5
         assert info(vf.precopy_info()) == (0, 0, 1)
@@ -146,7 +152,64 @@ class TestDirtyData:
         vf.now = 53.0
         vf.set_state("pre-copy-p2p")
         vf.now = 70.0
-        assert info(vf.precopy_info()) == (0, 4, 3)
+        assert info(vf.precopy_info()) == (0, 4, 0)
+        vf.set_state("stop-copy")
+        assert vf.data_size() == (4 + 3 + 3) * PAGE
+
+    def test_that_is_new_can_be_read_once_it_was_asked_for_with_nothing_left(self) -> None:
+        vf = caller(dirty_bytes=0)
+        vf.set_state("pre-copy")
+        vf.read(3 * PAGE)
+        vf.device.migration.dirty(2 * PAGE)
+        assert info(vf.precopy_info()) == (0, 1, 2), "told, but not saved yet: there is one to read"
+        assert vf.read_all() == [("INITIAL", 0, PAGE)]
+        assert vf.read() == Answer(errno=errno.ENOMSG)
+        assert vf.data_size() == (2 + 3) * PAGE
+        assert info(vf.precopy_info()) == (0, 0, 2)
+        assert vf.read(PAGE // 2).value == PAGE // 2
+        vf.device.migration.dirty(PAGE)
+        assert vf.precopy_info() == abi.PrecopyInfo(24, 0, 0, 2 * PAGE + PAGE // 2)
+        assert sum(size for _, _, size in vf.read_all()) == PAGE + PAGE // 2
+        vf.set_state("pre-copy-p2p")
+        assert info(vf.precopy_info()) == (0, 0, 0)
+        assert vf.read() == Answer(errno=errno.ENOMSG)
+        vf.set_state("stop-copy")
+        assert vf.read_all()[0] == ("DIRTY", 0, PAGE)
+        assert vf.device.moved == (4 + 2 + 1 + 3) * PAGE
+
+    def test_that_is_new_is_initial_with_a_reinit(self) -> None:
+        vf = caller(dirty_bytes=0)
+        vf.opt_in()
+        vf.set_state("pre-copy")
+        vf.device.migration.dirty(2 * PAGE)
+        vf.device.migration.reinit(PAGE)
+        assert info(vf.precopy_info()) == (REINIT, 7, 0)
+        assert vf.read_all() == [("INITIAL", 1, 7 * PAGE)]
+
+    def test_that_was_there_before_the_save_is_in_it(self) -> None:
+        vf = caller(dirty_bytes=0, initial_bytes=0, late_bytes=PAGE)
+        vf.device.migration.dirty(2 * PAGE)
+        vf.set_state("pre-copy")
+        assert vf.read_all() == [("DIRTY", 0, 3 * PAGE)]
+
+
+class TestWhatSomeDriversDo:
+    def test_a_field_that_has_nothing_to_say_is_left_as_it_was(self) -> None:
+        vf = caller(stale_info=True)
+        vf.set_state("pre-copy")
+        assert vf.precopy_info() == abi.PrecopyInfo(24, 0, 4 * PAGE, 7)
+        vf.read(4 * PAGE)
+        assert vf.precopy_info() == abi.PrecopyInfo(24, 0, 7, 2 * PAGE)
+        vf.read_all()
+        assert vf.precopy_info() == abi.PrecopyInfo(24, 0, 7, 0)
+
+    def test_nothing_to_read_in_precopy_looks_like_the_end(self) -> None:
+        vf = caller(dry_is_eof=True, dirty_bytes=0)
+        vf.set_state("pre-copy")
+        assert vf.read_all() == [("INITIAL", 0, 4 * PAGE)]
+        assert vf.read() == Answer()
+        vf.set_state("stop-copy")
+        assert vf.read_all() == [("STOP_COPY", 0, 2 * PAGE), ("END", 0, PAGE)]
 
 
 class TestDataSize:

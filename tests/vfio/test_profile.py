@@ -68,6 +68,12 @@ def test_sizes_and_rates_become_bytes() -> None:
     )
 
 
+def test_what_some_drivers_and_older_kernels_do_is_said_in_a_word() -> None:
+    usual, unusual = made(), made(stale_info=True, dry_is_eof=True, msix_mappable=False)
+    assert (usual.stale_info, usual.dry_is_eof, usual.msix_mappable) == (False, False, True)
+    assert (unusual.stale_info, unusual.dry_is_eof, unusual.msix_mappable) == (True, True, False)
+
+
 def test_a_number_is_bytes() -> None:
     assert made(stop_copy=8192).stop_copy == 8192
 

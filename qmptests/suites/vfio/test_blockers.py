@@ -151,11 +151,16 @@ def test_a_viommu_is_in_the_way(migration: "Migrate", vfio: "Vfio", tracking: st
 
 
 @pytest.mark.qemu_needs(version=">=11.0", side="source")
+@pytest.mark.parametrize("table", ["mapped", "left-out"])
 def test_a_viommu_is_no_obstacle_where_the_hosts_iommu_tracks(
-    migration: "Migrate", vfio: "Vfio"
+    migration: "Migrate", vfio: "Vfio", table: str
 ) -> None:
-    device = vfio.emulated("idle", dirty_tracking="iommu")
+    """Whether the BAR's page with the MSI-X table is mapped or not."""
+    device = vfio.emulated("idle", dirty_tracking="iommu", msix_mappable=table == "mapped")
     outcome = with_viommu(migration(vm="none", devices=[device])).run()
+    bitmaps = asked.calls(outcome).calls("dirty-bitmap")
+    if table == "mapped" and any(call.answer.get("errno") == "EINVAL" for call in bitmaps):
+        pytest.xfail("QEMU asks beyond the end: docs/findings/vfio-viommu-dirty-bitmap.md")
     assert outcome.completed, outcome
 
 

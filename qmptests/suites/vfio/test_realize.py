@@ -104,7 +104,9 @@ def test_what_a_device_is_asked_before_its_vm_runs(
     if "dma-buf" not in begin:  # older versions ask for the BAR once more instead
         assert common.pop(5) == "region-info"
     assert common == REALIZE
-    regions = [call.with_["region"] for call in log.calls("region-info", "vf0")]
+    asked_of = (call.with_["region"] for call in log.calls("region-info", "vf0"))
+    # Of a BAR with a capability it asks once more, with room for that.
+    regions = [region for region, _ in itertools.groupby(asked_of)]
     assert regions[:7] == [*(f"bar{number}" for number in range(6)), "config"]
     assert [call.with_["feature"] for call in log.calls("probe")] == ["dma-logging-start"]
     memory = [call.with_["length"] for call in log.calls("ioas-map")]

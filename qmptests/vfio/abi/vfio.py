@@ -83,6 +83,18 @@ class RegionFlag(IntFlag):
     CAPS = 1 << 3
 
 
+class InfoCap(NamedTuple):
+    """What the first of a region's capabilities begins with; `next` is 0 for the last."""
+
+    id: int
+    version: int
+    next: int
+
+
+INFO_CAP = Layout(InfoCap, "struct vfio_info_cap_header", VFIO_H, "HHI")
+REGION_INFO_CAP_MSIX_MAPPABLE = 3
+
+
 class Region(IntEnum):
     """Indices of a PCI device's regions (VFIO_PCI_*_REGION_INDEX)."""
 
