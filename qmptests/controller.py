@@ -13,11 +13,12 @@ import pytest
 
 from qmptests import printable
 from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.fixtures import evidence, verdicts
+from qmptests.fixtures import evidence, options, verdicts
 from qmptests.fixtures.cells import RUN, MatrixRun
 from qmptests.fixtures.options import option, values
 from qmptests.matrix import account, cells, request, results, store, summary
 from qmptests.migration import lost
+from qmptests.outcome import modes
 
 
 class Controller:
@@ -111,7 +112,9 @@ class Controller:
             evidence.folder(self.run.folder, self.config.rootpath, location, nodeid)
         )
         try:
-            lost.write(self.run.matrix.plan(cell, self.run.builds), folder)
+            lost.write(
+                self.run.matrix.plan(cell, self.run.builds), folder, options.mode(self.config)
+            )
         except (InputError, EnvironmentFailure) as error:
             return {**found, "qemu_because": f"its outcome can't be written: {error}"}
         return {**found, "qemu_evidence": str(folder.relative_to(self.run.folder))}
@@ -221,7 +224,7 @@ def _make_folder(config: pytest.Config) -> Path:
         return factory.mktemp("qemu")
     folder = Path(wanted).absolute()
     try:
-        folder.mkdir(parents=True)
+        modes.make(folder, options.mode(config))
     except FileExistsError as error:
         raise InputError(f"{folder} exists already: results are never overwritten") from error
     except OSError as error:

@@ -130,16 +130,19 @@ def _check_numbers(value: object, place: str) -> None:
         raise ValueError(f"Number out of range - at `{place}`")
 
 
-def replace(path: Path, data: bytes) -> None:
-    """Put `data` into place in one step; raises OSError, and leaves what was there then."""
-    with _replacing(path) as file:
+def replace(path: Path, data: bytes, mode: int | None = None) -> None:
+    """Put `data` into place in one step; raises OSError, and leaves what was there then.
+
+    `mode`: the file's; else that of what was there, or what the umask leaves.
+    """
+    with _replacing(path, mode) as file:
         file.write(data)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, mode: int | None = None) -> None:
     """The same; raises EnvironmentFailure."""
     with explained(path):
-        replace(path, data)
+        replace(path, data, mode)
 
 
 @contextlib.contextmanager
@@ -162,7 +165,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
+def _replacing(path: Path, mode: int | None = None) -> Iterator[io.BufferedWriter]:
     """A file that gets this name once it is whole; what is no ordinary file is written to."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -172,8 +175,10 @@ def _replacing(path: Path) -> Iterator[io.BufferedWriter]:
     new = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.new")
     try:
         with new.open("xb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             yield file
-        if target.exists():
+        if mode is None and target.exists():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
         new.replace(target)
     except BaseException:

@@ -40,6 +40,7 @@ _LISTS = {
 _VALUES = {
     "qemu_accel": "accelerator (default: tcg)",
     "qemu_results": "folder for the run, which must not exist (default: a temporary one)",
+    "qemu_results_mode": "who may read the results, in octal (default: 0700, only you)",
     "qemu_matrix": "run tests that take `cell` on these cells: smoke, pairwise or full",
     "qemu_args": "more QEMU options for both sides",
     "qemu_source_args": "more QEMU options for the source",
@@ -107,6 +108,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in (*_LISTS, *_VALUES):
         if name not in _WORDS:
             options.refuse_empty(config, name)
+    if options.option(config, "qemu_results_mode"):
+        options.mode(config)
     if config.getoption("qemu_pause_on_failure") and _parallel(config):
         raise pytest.UsageError("--qemu-pause-on-failure waits for a person: leave -n out")
     if not hasattr(config, "workerinput") and _wants_matrix(config):

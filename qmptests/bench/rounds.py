@@ -6,6 +6,7 @@ from pathlib import Path
 from qmptests.bench import sample
 from qmptests.bench.sample import Sample
 from qmptests.migration import Observer, Plan, migrate
+from qmptests.outcome import modes
 
 #: (name, plan) of each side of a comparison.
 Sides = Sequence[tuple[str, Plan]]
@@ -17,6 +18,8 @@ def run(
     output: Path,
     say: Callable[[str], None],
     observers: Sequence[Observer] = (),
+    *,
+    mode: int = modes.PRIVATE,
 ) -> dict[str, list[Sample]]:
     """Each side `repeats` times, one of each in turn, its evidence in `output`/NAME-NUMBER.
 
@@ -31,6 +34,6 @@ def run(
         for name, plan in sides if number % 2 else reversed(sides):
             done += 1
             say(f"{done}/{count} {name}")
-            outcome = migrate(plan, output / f"{name}-{number:02}", observers)
+            outcome = migrate(plan, output / f"{name}-{number:02}", observers, mode=mode)
             found[name].append(sample.of(outcome))
     return found

@@ -12,9 +12,10 @@ from qmptests import builds, files, jsontext
 from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, tables, variants
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
-from qmptests.cli.migrate import Progress, check_writable, new_folder
+from qmptests.cli.migrate import Progress, check_writable, new_folder, results_mode
 from qmptests.cli.report import gate
 from qmptests.errors import InputError
+from qmptests.outcome import modes
 from qmptests.report import comparison, html, page_of_two
 from qmptests.report.runs import BENCH
 from qmptests.units import parse_size
@@ -82,6 +83,7 @@ def list_() -> None:
     metavar="DIR",
     help="Folder for the evidence (default: a new one in qmptests-results/).",
 )
+@results_mode
 @click.option("--json", "json_file", default=None, metavar="FILE", help="All figures.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def reinit(**options: Any) -> None:
@@ -148,6 +150,7 @@ class _Bench:
         self.options = options
         self.say = say
         self.output: Path = options["output"] or new_folder("bench-reinit")
+        self.mode = modes.parse(options["results_mode"])
         self.report: dict[str, Any] = {"format": FORMAT, "inputs": dict(setting.inputs())}
         #: What --plot shows.
         self.pictures: list[html.Section] = []
@@ -168,7 +171,7 @@ class _Bench:
         for one in self.failed:
             click.echo(f"failed: {one.folder}: {one.result}: {one.error}")
         data = jsontext.encode(self.report)
-        files.write(self.output / BENCH, data)
+        files.write(self.output / BENCH, data, modes.of_files(self.output))
         if self.options["json_file"]:
             files.write(Path(self.options["json_file"]), data)
         if self.options["plot_file"]:
@@ -202,7 +205,7 @@ class _Bench:
 
     def _run(self, name: str, sides: rounds.Sides, repeats: int) -> dict[str, list[Sample]]:
         count = self.options["repeats"] or repeats
-        found = rounds.run(sides, count, self.output / name, self.say.step)
+        found = rounds.run(sides, count, self.output / name, self.say.step, mode=self.mode)
         self.say.close()
         self.report[name] = found
         return found
@@ -234,10 +237,11 @@ class _Bench:
                 told.append((point, with_reinit, prediction.downtime_ms(here, reinit=with_reinit)))
                 plan = variant.plan(here)
                 sides.append((tables.side(point, with_reinit), replace(plan, timeout_s=30.0)))
-        self.output.mkdir(parents=True, exist_ok=True)
+        if not self.output.exists():
+            modes.make(self.output, self.mode)
         written = {tables.side(point, yes): ms for point, yes, ms in told}
         file = self.output / "prediction.json"
-        files.write(file, jsontext.encode(written))
+        files.write(file, jsontext.encode(written), modes.of_files(self.output))
         self.say.line(f"foretold in {file}")
         self.report["predicted"] = written
         found = self._run("predicted", sides, 1)

@@ -11,7 +11,7 @@ import click
 import qmptests
 from qmptests import jsontext
 from qmptests.cli.builds import progress_line
-from qmptests.cli.migrate import check_writable, new_folder, words
+from qmptests.cli.migrate import check_writable, new_folder, results_mode, words
 from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.matrix import request, results, selection, store, summary
 from qmptests.matrix.results import RunResults, Verdict
@@ -35,6 +35,7 @@ _LISTS = {
 _VALUES = {
     "accel": "--qemu-accel",
     "select": "--qemu-matrix",
+    "results_mode": "--qemu-results-mode",
     "args": "--qemu-args",
     "source_args": "--qemu-source-args",
     "destination_args": "--qemu-destination-args",
@@ -126,6 +127,7 @@ def _workers(_context: click.Context, _parameter: click.Parameter, value: str) -
     metavar="DIR",
     help="The run folder (default: a new one in qmptests-results/).",
 )
+@results_mode
 @click.option("--junit", type=click.Path(), metavar="FILE", help="Also a JUnit XML file.")
 @click.option("--list", "only_list", is_flag=True, help="Say what would be run, and run nothing.")
 @click.option(

@@ -20,7 +20,7 @@ from qmptests.migration.run import migrate as run_migration
 from qmptests.migration.settings import parse_assignment, parse_capability
 from qmptests.migration.transport import KINDS
 from qmptests.migration.verdict import exit_code
-from qmptests.outcome import folder, summary
+from qmptests.outcome import folder, modes, summary
 from qmptests.outcome.record import Result
 from qmptests.units import format_size
 from qmptests.vm import definition as definitions
@@ -30,6 +30,22 @@ if TYPE_CHECKING:
     from qmptests.outcome import Outcome
 
 RESULTS = Path("qmptests-results")
+
+
+def _mode(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    modes.parse(value)
+    return value
+
+
+#: Option of each command that writes results; its value is the text, for `modes.parse`.
+results_mode = click.option(
+    "--results-mode",
+    default="0700",
+    show_default=True,
+    metavar="MODE",
+    callback=_mode,
+    help="Who may read the results, as for chmod.",
+)
 
 
 @click.command()
@@ -87,6 +103,7 @@ RESULTS = Path("qmptests-results")
     metavar="DIR",
     help=f"Folder for the evidence (default: a new one in {RESULTS}/).",
 )
+@results_mode
 @click.option(
     "--json",
     "json_file",
@@ -115,7 +132,7 @@ def migrate(**options: Any) -> None:
     output = options["output"] or new_folder(plan.name)
     try:
         observers = [say, PauseOnFailure(say.line)] if plan.pause_on_failure else [say]
-        outcome = run_migration(plan, output, observers)
+        outcome = run_migration(plan, output, observers, mode=modes.parse(options["results_mode"]))
     finally:
         say.close()
     for line in (*downtime.explained(outcome), *summary.lines(outcome)):

@@ -14,6 +14,7 @@ import pytest
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.matrix.results import RunResults
 from qmptests.matrix.store import Matrix
+from qmptests.outcome import modes
 
 LOG = "pytest.log"
 """pytest's own output, in the run folder."""
@@ -85,6 +86,7 @@ class Session:
         self.folder = folder
         with contextlib.suppress(OSError):
             self._log = self._log.rename(folder / LOG)
+            self._log.chmod(modes.of_files(folder))
 
     def pytest_qmptests_finished(
         self,
@@ -108,6 +110,7 @@ class Session:
         if self.folder is not None and self._log.parent != self.folder:
             with contextlib.suppress(OSError):
                 self._log = Path(shutil.copy(self._log, self.folder))
+                self._log.chmod(modes.of_files(self.folder))
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from qmptests import jsontext
+from qmptests import files, jsontext
 from qmptests.downtime import (
     breakdown,
     breakdown_text,
@@ -19,7 +19,7 @@ from qmptests.downtime.clocks import Offset
 from qmptests.downtime.measures import Measures
 from qmptests.downtime.precopy import Story
 from qmptests.migration.collect import own_version
-from qmptests.outcome import Outcome
+from qmptests.outcome import Outcome, modes
 
 ANALYSER = 1
 """Raised when the same evidence gives other figures than before."""
@@ -72,7 +72,7 @@ def explained(outcome: Outcome) -> list[str]:
     try:
         made = analyse(outcome.folder)
         file = outcome.folder / "analysis.json"
-        file.write_bytes(jsontext.encode(made))
+        files.replace(file, jsontext.encode(made), modes.of_files(file.parent))
         return lines(made)
     except Exception as error:  # noqa: BLE001 - see above
         return [f"{'note':<12} the downtime can't be explained: {type(error).__name__}: {error}"]

@@ -129,7 +129,7 @@ class LocalHost:
             if output is not None:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 try:
-                    fd = os.open(output, flags, 0o644)
+                    fd = os.open(output, flags, 0o600)
                 except OSError as error:
                     raise EnvironmentFailure(f"cannot write {output}: {error.strerror}") from error
                 stack.callback(os.close, fd)

@@ -12,6 +12,7 @@ import msgspec
 
 from qmptests import files, jsontext
 from qmptests.errors import InputError
+from qmptests.outcome import modes
 
 SCHEMA = 1
 """The number of the schema of `results.json`."""
@@ -105,7 +106,7 @@ def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResul
 
 def write(folder: Path, results: RunResults) -> None:
     """Write `results.json` in one step; raises EnvironmentFailure."""
-    files.write(folder / RESULTS, jsontext.encode(results))
+    files.write(folder / RESULTS, jsontext.encode(results), modes.of_files(folder))
 
 
 def read(folder: Path) -> RunResults:

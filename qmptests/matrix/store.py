@@ -17,6 +17,7 @@ from qmptests.matrix.cells import Cell
 from qmptests.matrix.expression import AXES
 from qmptests.migration import Plan
 from qmptests.migration.collect import build_record
+from qmptests.outcome import modes
 from qmptests.outcome.record import BuildRecord
 from qmptests.vm.definition import Definition
 from qmptests.vm.devices import DeviceProfile
@@ -92,8 +93,9 @@ def encode(matrix: Matrix) -> bytes:
 
 def write(folder: Path, matrix: Matrix, builds: list[Build]) -> None:
     """Write both files; raises EnvironmentFailure where that can't be done."""
-    files.write(folder / BUILDS, _to_json(builds))
-    files.write(folder / CELLS, encode(matrix))
+    mode = modes.of_files(folder)
+    files.write(folder / BUILDS, _to_json(builds), mode)
+    files.write(folder / CELLS, encode(matrix), mode)
 
 
 def read(folder: Path) -> Matrix:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 from qmptests.migration import collect
 from qmptests.migration.plan import Plan
-from qmptests.outcome import folder
+from qmptests.outcome import folder, modes
 from qmptests.outcome.record import OutcomeRecord, Result
 
 
-def write(plan: Plan, output: Path) -> Path:
+def write(plan: Plan, output: Path, mode: int = modes.PRIVATE) -> Path:
     """Finish the folder `output` where it was begun, else begin it; returns its path.
 
     What the dead process had written by then stays as evidence. Raises InputError if there is a
     finished one, EnvironmentFailure where it can't be written.
     """
-    partial = folder.resume(output)
+    partial = folder.resume(output, mode)
     record = OutcomeRecord(
         qmptests=collect.own_version(),
         name=plan.name,
@@ -27,4 +27,4 @@ def write(plan: Plan, output: Path) -> Path:
         error="the process that ran it died",
         evidence=collect.files(partial),
     )
-    return folder.finish(partial, record)
+    return folder.finish(partial, record, mode)

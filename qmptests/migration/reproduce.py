@@ -49,7 +49,7 @@ def write(folder: Path, final: Path, record: OutcomeRecord, pending: list[dict[s
     if text:
         path = folder / "reproduce.sh"
         path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
+        path.chmod(0o700)
 
 
 def script(final: Path, record: OutcomeRecord, pending: list[dict[str, Any]]) -> str:

@@ -14,7 +14,7 @@ from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
 from qmptests.migration import aftermath, collect, remains, settings, transport, verdict
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
-from qmptests.outcome import folder
+from qmptests.outcome import folder, modes
 from qmptests.outcome.outcome import Outcome
 from qmptests.outcome.record import (
     AttemptRecord,
@@ -42,14 +42,18 @@ _FAILED = frozenset({Result.FAILED_DESTINATION_ALIVE, Result.FAILED_DESTINATION_
 DEFAULT_BANDWIDTH = 128 << 20
 
 
-def migrate(plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> Outcome:
+def migrate(
+    plan: Plan, output: Path, observers: Sequence[Observer] = (), *, mode: int = modes.PRIVATE
+) -> Outcome:
     """Do what `plan` says and write the evidence to the folder `output`; from any thread.
+
+    `mode`: of the folder, once it is whole.
 
     Returns an outcome whatever QEMU does. Raises InputError before anything is started, and
     EnvironmentFailure when this machine could not do it.
     """
     plan.check()
-    run = Run(plan, output, observers)
+    run = Run(plan, output, observers, mode)
     try:
         return eventloop.run(run.go())
     except KeyboardInterrupt as interrupt:
@@ -61,7 +65,14 @@ def migrate(plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> Out
 class Run:
     """A run of a plan. Observers see it at each phase; `go` is called once."""
 
-    def __init__(self, plan: Plan, output: Path, observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        output: Path,
+        observers: Sequence[Observer] = (),
+        mode: int = modes.PRIVATE,
+    ) -> None:
+        self._mode = mode
         self.plan = plan
         self.output = output.absolute()
         self.phase: Phase | None = None
@@ -98,7 +109,7 @@ class Run:
         """Run it all. Teardown and evidence come whatever happens in between."""
         created = time.time()
         host = hosts.local()
-        self.folder = self.evidence = folder.begin(self.output)
+        self.folder = self.evidence = folder.begin(self.output, self._mode)
         self.source = self._vm("source", host, self.plan.source, self.plan.source_args)
         debugged = bool(self.plan.wrapper)
         with terminal.restored(debugged):
@@ -161,7 +172,7 @@ class Run:
             record.last_phase = failed_in or ""
             reports = [side.report.lines for side in left if side.report]
             record.error_tail = reports[0] if reports else getattr(failure, "tail", [])
-            self.evidence = folder.finish(self.folder, record)
+            self.evidence = folder.finish(self.folder, record, self._mode)
         return record, self.evidence
 
     async def execute(self, vm: VM, command: str, arguments: dict[str, Any] | None = None) -> Any:

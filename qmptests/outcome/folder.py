@@ -6,6 +6,7 @@ from pathlib import Path
 
 from qmptests import files, jsontext
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.outcome import modes
 from qmptests.outcome.record import SCHEMA, OutcomeRecord
 
 #: A folder that still has this ending was never finished: its run was killed.
@@ -22,15 +23,20 @@ def is_taken(final: Path) -> bool:
     return os.path.lexists(final) or os.path.lexists(_partial(final))
 
 
-def begin(final: Path) -> Path:
-    """Create the folder that becomes `final`; raises InputError if that exists already."""
+def begin(final: Path, mode: int = modes.PRIVATE) -> Path:
+    """Create the folder that becomes `final`; raises InputError if that exists already.
+
+    It is private until it is finished; `mode` is that of missing folders above it.
+    """
     if not final.name:
         raise InputError(f"{final} can't be a results folder")
     partial = _partial(final)
     if os.path.lexists(final):
         raise InputError(f"{final} exists already: results are never overwritten")
     try:
-        partial.mkdir(parents=True)
+        if not partial.parent.exists():
+            modes.make(partial.parent, mode)
+        partial.mkdir(modes.PRIVATE)
     except FileExistsError as error:
         raise InputError(
             f"{partial} is there: another run writes it, or was killed; remove it first"
@@ -40,14 +46,16 @@ def begin(final: Path) -> Path:
     return partial
 
 
-def resume(final: Path) -> Path:
+def resume(final: Path, mode: int = modes.PRIVATE) -> Path:
     """The folder that a dead process began for `final`, or a new one; raises as `begin` does."""
     partial = _partial(final)
-    return partial if partial.is_dir() and not os.path.lexists(final) else begin(final)
+    return partial if partial.is_dir() and not os.path.lexists(final) else begin(final, mode)
 
 
-def finish(partial: Path, outcome: OutcomeRecord) -> Path:
+def finish(partial: Path, outcome: OutcomeRecord, mode: int = modes.PRIVATE) -> Path:
     """Write `outcome.json` and rename the folder into place; returns its final path.
+
+    The folder and all that is in it get `mode`.
 
     Raises EnvironmentFailure (a full disk, say); the partial folder stays as it is then.
     """
@@ -57,6 +65,7 @@ def finish(partial: Path, outcome: OutcomeRecord) -> Path:
     try:
         temporary.write_bytes(data)
         temporary.rename(partial / "outcome.json")
+        modes.give(partial, mode)
         partial.rename(final)
     except OSError as error:
         full = " (the disk is full)" if error.errno == errno.ENOSPC else ""

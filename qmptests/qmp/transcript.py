@@ -28,7 +28,7 @@ class Transcript:
         self._runs = RunLength()
         self._flood: Run | None = None
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
 

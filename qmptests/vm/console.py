@@ -31,7 +31,7 @@ class Kept:
             try:
                 if self._fd < 0:
                     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                    self._fd = os.open(self.path, flags, 0o644)
+                    self._fd = os.open(self.path, flags, 0o600)
                 os.write(self._fd, data)
             except OSError as error:
                 self.problem = error
