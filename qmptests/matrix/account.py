@@ -76,6 +76,7 @@ def _judge(phases: list[PhaseReport]) -> ItemResult:
         because=_because(telling),
         issue=known.get("qemu_issue", ""),
         evidence=known.get("qemu_evidence", ""),
+        not_checked=known.get("qemu_not_checked", ""),
         downtime_ms=None if downtime is None else int(downtime),
         worker=telling.worker,
     )

@@ -53,7 +53,8 @@ class ItemResult(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     `result`: its migration's (the last that was not as expected, or the last). `because`: the
     reason in one line. `issue`: the known issue that explains it. `evidence`: folder of that
-    migration, relative to the run folder where it lies in it. `downtime_ms`: QEMU's figure.
+    migration, relative to the run folder where it lies in it. `not_checked`: what of its migrations
+    was not checked, in words with semicolons in between. `downtime_ms`: QEMU's figure.
     """
 
     nodeid: str
@@ -65,6 +66,7 @@ class ItemResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     because: str = ""
     issue: str = ""
     evidence: str = ""
+    not_checked: str = ""
     downtime_ms: int | None = None
     worker: str = ""
 

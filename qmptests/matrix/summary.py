@@ -52,6 +52,7 @@ def lines(matrix: Matrix, results: RunResults, folder: Path) -> list[str]:
         list(_known(results)),
         [line for finding in results.findings for line in _wrap(f"finding: {finding}")],
         list(_not_run(results)),
+        not_checked(items),
         pruned(matrix),
         _wrap(_counts(matrix, results, folder)),
     ]
@@ -66,6 +67,19 @@ def pruned(matrix: Matrix) -> list[str]:
     reasons = (f"{number} {PRUNED[Reason(reason)]}" for reason, number in counts.items())
     total = number_of(sum(counts.values()), "cell")
     return _wrap(f"{total} can't exist: {', '.join(reasons)}")
+
+
+def not_checked(items: Iterable[ItemResult]) -> list[str]:
+    """What was not checked of migrations that are called good, and of how many."""
+    counts = Counter(
+        text
+        for item in items
+        if not item.verdict.bad
+        for text in item.not_checked.split("; ")
+        if text
+    )
+    told = [f"{text} ({number_of(number, 'test')})" for text, number in counts.most_common()]
+    return _wrap(f"not everything was checked: {'; '.join(told)}") if told else []
 
 
 def kind(item: ItemResult) -> str:

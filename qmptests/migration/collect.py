@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import mmap
 import os
 import platform
-import shutil
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qmptests.builds import Build, is_same_binary
-from qmptests.guests import Guest
 from qmptests.migration import reproduce
 from qmptests.migration.plan import Plan
 from qmptests.outcome.record import (
@@ -24,7 +21,6 @@ from qmptests.outcome.record import (
     ExitRecord,
     GuestRecord,
     HostRecord,
-    MemoryRecord,
     OutcomeRecord,
     PlanRecord,
     Result,
@@ -196,38 +192,6 @@ def attempt(
         ),
         commands=commands,
     )
-
-
-async def check_memory(vm: VM, guest: Guest) -> MemoryRecord | None:
-    """Compare the destination's memory with what the guest must have written; None: it can't tell.
-
-    Memory that is wrong stays in the evidence, as `NAME.memory.bin`.
-    """
-    files, stopped_ms = await vm.snapshot(guest.ranges)
-    with contextlib.ExitStack() as stack:
-        snapshots = [stack.enter_context(_mapped(path)) for path in files]
-        report = guest.check(snapshots)
-    for path in files:
-        if report is None or report.right:
-            path.unlink()
-        else:
-            shutil.move(path, vm.files.folder / f"{vm.name}.memory.bin")
-    if report is None:
-        return None
-    return MemoryRecord(
-        right=report.right,
-        pages=report.pages,
-        bad_pages=report.bad_pages,
-        generation=report.generation,
-        edge=report.edge,
-        stopped_ms=round(stopped_ms, 3),
-        problems=[f"page {bad.page} at {bad.address:#x}: {bad.problem}" for bad in report.bad],
-    )
-
-
-def _mapped(path: Path) -> mmap.mmap:
-    with path.open("rb") as stream:
-        return mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ)
 
 
 @functools.cache

@@ -43,6 +43,8 @@ class PauseOnFailure(Observer):
         if fd is not None:  # what was typed before the pause is not meant for it
             with contextlib.suppress(termios.error):
                 termios.tcflush(fd, termios.TCIFLUSH)
+        for vm in live:
+            vm.released = True
         gone = asyncio.ensure_future(asyncio.wait({vm.process.exited for vm in live}))
         enter = asyncio.ensure_future(_line_from(fd) if fd is not None else asyncio.Event().wait())
         self._say(f"{'go on' if fd is None else 'press Enter':<12} {_END[fd is not None]}")

@@ -9,6 +9,7 @@ from qmptests import builds
 from qmptests.builds import Build
 from qmptests.errors import InputError
 from qmptests.migration import settings, transport
+from qmptests.outcome import effects
 from qmptests.outcome.record import Result
 from qmptests.trace import LOW_VOLUME, LOW_VOLUME_VFIO
 from qmptests.vm import devices, dialect, tracing
@@ -79,12 +80,14 @@ class Plan:
 
     @property
     def patterns(self) -> tuple[str, ...]:
-        """The trace events to switch on: the low-volume set, and what was asked for."""
+        """The trace events to switch on: the low-volume set, what shows that capabilities have an
+        effect, and what was asked for."""
         options = (*self.definition.devices, *self.definition.args)
         options += (*self.source_args, *self.destination_args)
         options += tuple(driver for profile in self.devices for driver in profile.drivers)
         vfio = LOW_VOLUME_VFIO if any(o.startswith("vfio") for o in options) else ()
-        return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *self.trace)))
+        witnesses = effects.events(self.capabilities)
+        return tuple(dict.fromkeys((*LOW_VOLUME, *vfio, *witnesses, *self.trace)))
 
     @property
     def all_parameters(self) -> dict[str, settings.Value]:

@@ -19,9 +19,9 @@ def so_far(run: "Run") -> list[Remains]:
             report=sanitizers.report_in(vm.files.stderr),
             core=run.cores.get(vm.name, ""),
             wrapped=bool(vm.wrapper),
-            asked=vm.asked_to_quit,
-            killed=vm.killed,
-            signalled=_signalled(vm),
+            asked=vm.asked_to_quit or vm.released,
+            killed=vm.killed or vm.released,
+            signalled=_signalled(vm) and not vm.released,
             words=first_complaint(vm),
         )
         for vm in run.vms

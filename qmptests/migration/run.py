@@ -11,7 +11,7 @@ from qmptests import eventloop, hosts
 from qmptests.builds import Build
 from qmptests.errors import TestedFailure
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
-from qmptests.migration import aftermath, collect, remains, settings, transport, verdict
+from qmptests.migration import aftermath, arrival, collect, remains, settings, transport, verdict
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
 from qmptests.outcome import folder, modes
@@ -80,6 +80,7 @@ class Run:
         self.attempts: list[AttemptRecord] = []
         self.memory: MemoryRecord | None = None
         self.source_ran_on: bool | None = None
+        self._guest_ran_on = False
         self.source: VM
         self.destinations: list[VM] = []
         self.runstates: dict[str, str] = {}
@@ -366,7 +367,9 @@ class Run:
                 destination_runstate=self.runstates.get(destination.name, ""),
                 destination_alive=destination.alive,
                 memory_right=self.memory.right if self.memory else None,
-                reboots=destination.console.reboots,
+                reboots=arrival.reboots(destination),
+                checkable=bool(self._guest.ranges),
+                ran_on=self._guest_ran_on,
                 memory_problem="; ".join(self.memory.problems[:1]) if self.memory else "",
             )
         )
@@ -404,10 +407,8 @@ class Run:
                 timeout=max(0.0, self._deadline - time.monotonic()),
             )
         await self._reached(Phase.ARRIVED)
-        if counter is not None:
-            await destination.guest_counts_beyond(counter)
-            self.memory = await collect.check_memory(destination, self._guest)
-            await destination.guest_counts_beyond(destination.guest_console.counter or 0)
+        if self._guest.ranges:
+            self.memory, self._guest_ran_on = await arrival.check(destination, self._guest, counter)
         await self._reached(Phase.CHECKED)
 
     async def _report_progress(self) -> None:

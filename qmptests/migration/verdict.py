@@ -24,7 +24,8 @@ class Observed:
     `status`: the source's migration status. `error`: its own text. `destination_words`: what the
     destination wrote to its standard error, where the cause mostly stands: the source often knows
     of a broken pipe only. Run states are "" for a process that is gone. `memory_right`: None if
-    the guest has no memory to check.
+    it was not looked at. `checkable`: the guest is one whose memory can be. `ran_on`: it was seen
+    to run at the destination.
     """
 
     status: str
@@ -36,6 +37,8 @@ class Observed:
     memory_right: bool | None = None
     memory_problem: str = ""
     reboots: int = 0
+    checkable: bool = False
+    ran_on: bool = False
 
 
 def of_end(seen: Observed) -> tuple[Result, str]:
@@ -79,6 +82,14 @@ def of_end(seen: Observed) -> tuple[Result, str]:
         return Result.GUEST_REBOOTED, "the guest started anew at the destination"
     if seen.memory_right is False:
         return Result.MEMORY_WRONG, seen.memory_problem
+    if seen.checkable and seen.memory_right is None:
+        return Result.GUEST_NOT_CHECKED, "nobody looked at the guest's memory at the destination"
+    if seen.checkable and not seen.ran_on:
+        return (
+            Result.GUEST_NOT_CHECKED,
+            "the guest was not seen to run at the destination: it has reported nothing, and its "
+            "memory has not changed",
+        )
     return Result.COMPLETED, ""
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from qmptests import printable
+from qmptests.outcome import effects, unchecked
 from qmptests.outcome.record import OutcomeRecord, Result, SideRecord
 from qmptests.trace import TraceLog
 
@@ -33,6 +34,16 @@ class Outcome:
         return self.record.result == self.record.plan.expected
 
     @property
+    def unchecked(self) -> list[str]:
+        """What was not checked, in words: "guest and memory not checked"; empty for nothing."""
+        return unchecked.unchecked(self.record)
+
+    @property
+    def effects(self) -> dict[str, int | None]:
+        """Of each capability that was on, how often its effect was seen; None: not checked."""
+        return effects.effects(self.record)
+
+    @property
     def source(self) -> Side:
         """The source, which is the same in all attempts."""
         assert self.record.source is not None, f"the source never started: {self}"
@@ -46,5 +57,5 @@ class Outcome:
 
     def __repr__(self) -> str:
         error = f": {self.record.error}" if self.record.error else ""
-        text = f"<Outcome {self.record.result}{error}; evidence in {self.folder}>"
+        text = f"<Outcome {unchecked.line(self.record)}{error}; evidence in {self.folder}>"
         return printable.one_line(text)

@@ -45,6 +45,8 @@ class Result(StrEnum):
     NOT_RUNNING = "not-running"
     MEMORY_WRONG = "memory-wrong"
     GUEST_REBOOTED = "guest-rebooted"
+    #: Completed, says QEMU, but a guest that can be checked was not seen to run, or its memory.
+    GUEST_NOT_CHECKED = "guest-not-checked"
     #: Completed, says QEMU, but an emulated device did not get the data that its like had sent.
     DEVICE_DATA_WRONG = "device-data-wrong"
     #: A rule of a device's script met no call that it was for: what was to be seen was not there.

@@ -1,5 +1,6 @@
 """What happened, in words and figures, for a terminal or a test report."""
 
+from qmptests.outcome import unchecked
 from qmptests.outcome.outcome import Outcome
 from qmptests.outcome.record import OutcomeRecord
 from qmptests.units import format_size
@@ -47,7 +48,7 @@ def lines(outcome: Outcome) -> list[str]:
         out.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
     out += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]
     expected = "" if outcome.as_expected else f" (expected: {plan.expected})"
-    out.append(f"{'result':<12} {record.result}{expected}")
+    out.append(f"{'result':<12} {unchecked.line(record)}{expected}")
     if record.error:
         out.append(f"{'because':<12} {record.error}")
     out += [f"  | {line}" for line in record.error_tail]
@@ -81,8 +82,9 @@ def _guest_lines(outcome: Outcome) -> list[str]:
         return []
     where = "between passes" if memory.edge is None else f"edge at page {memory.edge}"
     verdict = "right" if memory.right else "WRONG"
+    counters = [side.guest.counter for side in (record.source, record.destinations[-1])]
+    counted, on = ("nothing" if counter is None else f"to {counter}" for counter in counters)
     return [
-        f"{'guest':<12} counted to {record.source.guest.counter} on the source and "
-        f"{record.destinations[-1].guest.counter} on the destination",
+        f"{'guest':<12} counted {counted} on the source and {on} on the destination",
         f"{'memory':<12} {memory.pages} pages {verdict}, pass {memory.generation}, {where}",
     ]

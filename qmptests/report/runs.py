@@ -13,6 +13,7 @@ from qmptests.matrix import results as matrix_results
 from qmptests.matrix.results import ItemResult, RunResults, Verdict
 from qmptests.outcome import folder as outcomes
 from qmptests.outcome.record import BuildRecord, HostRecord, OutcomeRecord, Result
+from qmptests.outcome.unchecked import unchecked
 
 
 class Migration(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,6 +162,7 @@ def _item(name: str, evidence: str, outcome: OutcomeRecord) -> ItemResult:
         result=str(outcome.result),
         because="" if good else outcome.error,
         evidence=evidence,
+        not_checked="; ".join(unchecked(outcome)),
         downtime_ms=outcome.attempts[-1].times.downtime_ms if outcome.attempts else None,
     )
 

@@ -108,6 +108,8 @@ class VM:
         self.asked_to_quit = False
         #: It was asked to, did not do so, and was killed.
         self.killed = False
+        #: A person may end it: how it ends says nothing of QEMU.
+        self.released = False
         self.spawned = False
 
     def _emulation(self) -> Emulation | None:

@@ -101,6 +101,22 @@ def test_every_bad_item_is_counted_in_its_group_or_in_what_is_left(run: list[Ite
     assert len(groups) <= summary.GROUPS
 
 
+def test_what_was_not_checked_of_good_ones_is_counted_by_its_kind() -> None:
+    guest, both = (
+        "guest and memory not checked",
+        "guest and memory not checked; xbzrle: not checked",
+    )
+    lines = account(
+        item(OLD, not_checked=guest),
+        item(NEW, not_checked=both),
+        item(LAST, Verdict.FAILED, not_checked=guest),
+    )
+    said = "not everything was checked: guest and memory not checked (2 tests); xbzrle: not checked"
+    assert f"{said} (1 test)" in "
+".join(lines)
+    assert "checked" not in "\n".join(account(item(OLD)))
+
+
 def test_the_whole_account_of_a_run() -> None:
     lines = account(
         item(OLD, downtime_ms=4, result="completed"),

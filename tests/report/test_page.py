@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from qmptests.matrix.results import ItemResult, RunResults, Verdict
-from qmptests.report import page, runs
+from qmptests.report import mail, page, runs
 from qmptests.report.runs import Run
 from tests.report.markup import read
 
@@ -27,6 +27,21 @@ def test_a_run_that_is_fine_says_so_first(run: Path, tmp_path: Path) -> None:
     assert "Both sides, ms from <code>migrate</code>" in text
     assert "Downtime: who had each instant" in text
     assert not re.search(r"(https?:)?//", " ".join(parser.links)), "it needs a network"
+
+
+def test_what_was_not_checked_stands_in_page_mail_and_results(run: Path, tmp_path: Path) -> None:
+    page.write(runs.read(run), tmp_path / "x.html")
+    text, _ = read(tmp_path / "x.html")
+    words = "guest and memory not checked"
+    said = f"not everything was checked: {words} (1 test)"
+    assert f'<p class="other">{said}</p>' in text
+    assert f'<span class="good">passed; {words}</span>' in text
+    assert said in " ".join(" ".join(mail.lines(runs.read(run))).split())
+    (run_of_one,) = runs.read(run).verdicts().items
+    assert run_of_one.not_checked == words
+    # What a bench, or a run without verdicts, is made into says it too.
+    (item,) = Run(run, None, []).verdicts().items
+    assert item.not_checked == words
 
 
 def made(folder: Path, *items: ItemResult, code: int = 1) -> Run:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qmptests.migration import Observer, collect, settings, transport
+from qmptests.migration import Observer, arrival, settings, transport
 from qmptests.outcome import Result
 from qmptests.outcome.record import DeviceRecord
 from qmptests.suites.switchover_ack import observed
@@ -79,7 +79,7 @@ class Onward(Observer):
         await there.monitor.expect("RESUME", what="the VM to run there", timeout=TIMEOUT_S)
         if counter is not None:
             await there.guest_counts_beyond(counter)
-            self.memory = await collect.check_memory(there, there.guest)
+            self.memory = await arrival.check_memory(there, there.guest)
 
     def trace(self, outcome: "Outcome") -> TraceLog:
         """The third QEMU's."""

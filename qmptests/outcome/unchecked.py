@@ -1,0 +1,61 @@
+"""What of a migration was not checked: it stands beside the result wherever that is told. Pure."""
+
+from collections.abc import Iterator
+
+from qmptests.outcome import effects
+from qmptests.outcome.record import OutcomeRecord, Result
+
+NO_EFFECT = "no effect seen"
+
+
+def unchecked(record: OutcomeRecord) -> list[str]:
+    """In words that follow a result and a semicolon; of a result that says nothing good, nothing.
+
+    A result that was expected is good, too.
+    """
+    if record.result in (Result.COMPLETED, Result.CANCELLED):
+        return [*_guest(record), *_devices(record), *_capabilities(record), *_evidence(record)]
+    if record.result == record.plan.expected:
+        return [*_guest(record), *_evidence(record)]
+    return []
+
+
+def line(record: OutcomeRecord) -> str:
+    """`completed; guest and memory not checked`: the result, and what it does not say."""
+    return "; ".join((record.result, *unchecked(record)))
+
+
+def _guest(record: OutcomeRecord) -> Iterator[str]:
+    if record.result != Result.COMPLETED:
+        if record.source_ran_on is False:
+            yield "guest not seen to go on at the source"
+    elif record.memory is None:
+        yield "guest and memory not checked"
+
+
+def _devices(record: OutcomeRecord) -> Iterator[str]:
+    """Of an emulated device its data are compared; of any other, nothing."""
+    if record.result != Result.COMPLETED:
+        return
+    definition = record.plan.definition
+    names = [text.partition(",")[0] for text in definition.get("devices", ())]
+    names += [
+        profile.get("name", "?") for profile in record.plan.devices if not profile.get("vfio")
+    ]
+    silent = [d.name for d in record.source.devices if not d.sent] if record.source else []
+    names += [f"{name} (it sent nothing)" for name in silent]
+    if names:
+        yield f"device{'s' * (len(names) > 1)} {', '.join(dict.fromkeys(names))} not checked"
+
+
+def _capabilities(record: OutcomeRecord) -> Iterator[str]:
+    for name, seen in effects.effects(record).items():
+        if not seen:
+            yield f"{name}: {'not checked' if seen is None else NO_EFFECT}"
+
+
+def _evidence(record: OutcomeRecord) -> Iterator[str]:
+    """Files that lost something; what, stands in `evidence_problems`."""
+    files = [problem.partition(":")[0] for problem in record.evidence_problems]
+    if files:
+        yield f"evidence incomplete: {', '.join(dict.fromkeys(files))}"
