@@ -6,7 +6,7 @@ command = [*build.argv, "-machine", build.facts.resolve_machine("q35")]
 
 from qmptests.builds.build import Build, newest_common_machine
 from qmptests.builds.facts import Facts, Machine
-from qmptests.builds.locate import is_same_binary
+from qmptests.builds.locate import damage, is_same_binary
 from qmptests.builds.resolve import Broken, add, inspect_all, list_builds, remove, resolve
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Facts",
     "Machine",
     "add",
+    "damage",
     "inspect_all",
     "is_same_binary",
     "list_builds",

@@ -17,7 +17,7 @@ import msgspec
 from qmptests import eventloop
 from qmptests.builds.build import Build
 from qmptests.builds.scratch import scratch
-from qmptests.builds.storage import builds_directory, read_json, write_json
+from qmptests.builds.storage import builds_directory, recall, write_json
 from qmptests.hosts import local
 
 #: Rounds a second from which on an accelerator is of use. TCG on a small machine does hundreds of
@@ -106,7 +106,7 @@ def measure(
         return []
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     note = builds_directory() / "accelerators" / f"{build.digest}.json"
-    known = read_json(note, _Measured)
+    known = recall(note, _Measured)
     if known is not None and known.boot == boot and not refresh:
         return known.accelerators
     found = []

@@ -16,7 +16,7 @@ import msgspec
 from qmptests import packages
 from qmptests.builds.build import Build
 from qmptests.builds.spec import Binary, BuildTree, Suite
-from qmptests.builds.storage import builds_directory, read_json, write_json
+from qmptests.builds.storage import builds_directory, recall, write_json
 from qmptests.errors import EnvironmentFailure, InputError
 
 PACKAGE = "qemu-system-x86"
@@ -45,10 +45,13 @@ class Located(msgspec.Struct, frozen=True):
     """What tells it from another build of the same version: the suite or a directory's name."""
 
 
-def from_suite(spec: Suite, *, progress: Callable[[str], None], refresh: bool = False) -> Located:
-    """Fetch a Debian suite's QEMU, or find it in the cache."""
+def from_suite(
+    spec: Suite, *, progress: Callable[[str], None], refresh: bool = False, repair: bool = False
+) -> Located:
+    """Fetch a Debian suite's QEMU, or find it in the cache; `repair` one that is damaged there."""
     return from_tree(
-        packages.fetch(spec.suite, [PACKAGE], progress=progress, refresh=refresh), spec.suite
+        packages.fetch(spec.suite, [PACKAGE], progress=progress, refresh=refresh, repair=repair),
+        spec.suite,
     )
 
 
@@ -57,6 +60,11 @@ def from_tree(tree: packages.Tree, suite: str) -> Located:
     if platform.machine() not in _LIBRARIES:
         raise EnvironmentFailure(
             f"debian:{suite} can't run on {platform.machine()}: name a QEMU binary's path instead"
+        )
+    if what := packages.damage(tree):
+        raise EnvironmentFailure(
+            f"the build is damaged: {what}; `qmptests builds remove debian:{suite}`, and "
+            f"`qmptests builds add debian:{suite}` again"
         )
     tuple_name, loader_name, abi_folder = _LIBRARIES[platform.machine()]
     root = tree.root
@@ -205,10 +213,11 @@ def digest_of(path: Path) -> str:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a device or a pipe would be read for ever
             raise InputError(f"{path} is no file: name a QEMU binary")
-        state = [status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev]
+        state = [status.st_mtime_ns, status.st_ctime_ns, status.st_size]
+        state += [status.st_ino, status.st_dev]
         name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
         note = builds_directory() / "seen" / f"{name}.json"
-        seen = read_json(note, _Seen)
+        seen = recall(note, _Seen)
         if seen is not None and seen.state == state:
             return seen.digest
         with path.open("rb") as file:
@@ -219,6 +228,23 @@ def digest_of(path: Path) -> str:
     if seen is not None and seen.digest != digest:
         _forget_content(seen.digest)
     return digest
+
+
+def damage(build: Build | Located) -> str:
+    """What became of a build's files since it was resolved, in words; "" if nothing did.
+
+    Those of a Debian suite are read, and must be those of its packages.
+    """
+    if build.origin.get("kind") != "debian":
+        try:
+            changed = digest_of(build.binary) != build.digest
+        except InputError as error:
+            return str(error)
+        return f"{build.binary} was replaced while it was used" if changed else ""
+    tree = packages.find(build.origin["suite"], build.digest)
+    if tree is None:
+        return "its packages are gone from the cache"
+    return packages.damage(tree, content=True)
 
 
 def is_same_binary(a: Build, b: Build) -> bool:

@@ -1,15 +1,14 @@
 """The builds that the user has added, by name."""
 
 import contextlib
-import fcntl
-import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import msgspec
 
-from qmptests.builds.storage import builds_directory, read_json, replace
+from qmptests import locking
+from qmptests.builds.storage import DamagedError, builds_directory, read_json, replace
 from qmptests.errors import EnvironmentFailure, InputError
 
 
@@ -45,34 +44,42 @@ def _directory() -> Path:
 
 
 @contextlib.contextmanager
-def changing() -> Iterator[None]:
-    """Hold the registry's lock; raises EnvironmentFailure where the cache can't be written."""
-    try:
-        _directory().mkdir(parents=True, exist_ok=True)
-        lock = os.open(_directory() / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise EnvironmentFailure(_unwritable(error)) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    except OSError as error:
-        raise EnvironmentFailure(_unwritable(error)) from error
-    finally:
-        os.close(lock)
+def changing(progress: Callable[[str], None]) -> Iterator[None]:
+    """Hold the registry's lock, as `locking.held` does.
 
-
-def _unwritable(error: OSError) -> str:
-    return (
-        f"the build can't be noted in {_directory()} ({error.strerror}): free some space there, or "
-        "set QMPTESTS_CACHE to a directory that can be written"
-    )
+    Raises EnvironmentFailure where the cache can't be written.
+    """
+    try:
+        with locking.held(_directory() / ".lock", "the list of builds", progress):
+            yield
+    except OSError as error:
+        raise EnvironmentFailure(
+            f"the build can't be noted in {_directory()} ({error.strerror}): free some space "
+            "there, or set QMPTESTS_CACHE to a directory that can be written"
+        ) from error
 
 
 def records() -> list[Record]:
-    """All added builds, by name in the order of their versions."""
-    read = (read_json(path, Record) for path in _directory().glob("*.json"))
-    found = [record for record in read if record is not None]
+    """All added builds, by name in the order of their versions; `damaged` are not among them."""
+    read = (_read(path) for path in _directory().glob("*.json"))
+    found = [record for record in read if isinstance(record, Record)]
     return sorted(found, key=lambda record: version_order(record.name))
+
+
+def damaged() -> list[str]:
+    """The names of added builds of which nothing else is known, since their files are damaged."""
+    paths = sorted(_directory().glob("*.json"))
+    return [path.stem for path in paths if isinstance(_read(path), DamagedError)]
+
+
+def _read(path: Path) -> Record | DamagedError | None:
+    try:
+        record = read_json(path, Record)
+    except DamagedError as error:
+        return error
+    if record is not None and record.name != path.stem:
+        return DamagedError(path)
+    return record
 
 
 def version_order(name: str) -> list[tuple[int, int | str]]:
@@ -82,15 +89,21 @@ def version_order(name: str) -> list[tuple[int, int | str]]:
 
 
 def find(name: str) -> Record | None:
-    """The build with this name."""
+    """The build with this name; raises EnvironmentFailure if its file is damaged."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
         return None
-    return read_json(_directory() / f"{name}.json", Record)
+    record = _read(_directory() / f"{name}.json")
+    if isinstance(record, DamagedError):
+        raise EnvironmentFailure(
+            f"what is noted of the build {name} is damaged ({record.path}): `qmptests builds "
+            f"remove {name}`, and add it again"
+        ) from record
+    return record
 
 
 def put(record: Record) -> None:
     """Add or replace; hold `changing`."""
-    replace(_directory() / f"{record.name}.json", msgspec.json.encode(record))
+    replace(_directory() / f"{record.name}.json", record)
 
 
 def drop(name: str) -> None:

@@ -11,7 +11,7 @@ from qmptests.builds.build import Build
 from qmptests.builds.facts import Facts
 from qmptests.builds.locate import Located
 from qmptests.builds.registry import Record
-from qmptests.builds.storage import builds_directory, read_json, write_json
+from qmptests.builds.storage import builds_directory, recall, write_json
 from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
 
 #: Part of the facts' file names: what an older prober noted is not read by a newer one.
@@ -77,7 +77,7 @@ def add(
     added = []
     for text in specs:
         parsed = spec.parse(text)
-        located = _locate(parsed, progress=progress, refresh=refresh)
+        located = _locate(parsed, progress=progress, refresh=refresh, repair=True)
         known = _registered(str(parsed), located)
         if known is not None and name in (None, known.name):
             added.append(
@@ -96,6 +96,8 @@ def list_builds(*, progress: Callable[[str], None] = _silent) -> list[Build]:
 def inspect_all(*, progress: Callable[[str], None]) -> tuple[list[Build], list[Broken]]:
     """All added builds, and apart from them those that can't be used now."""
     builds, broken = [], []
+    for name in registry.damaged():
+        broken.append(Broken(name, "", f"what is noted of it in {builds_directory()} is damaged"))
     for record in registry.records():
         try:
             builds.append(_from_record(record, progress=progress, fetch=False))
@@ -104,9 +106,12 @@ def inspect_all(*, progress: Callable[[str], None]) -> tuple[list[Build], list[B
     return builds, broken
 
 
-def remove(name: str) -> None:
+def remove(name: str, *, progress: Callable[[str], None] = _silent) -> None:
     """Forget an added build; what was fetched for it goes too, unless another one is made of it."""
-    with registry.changing():
+    with registry.changing(progress):
+        if name in registry.damaged():
+            registry.drop(name)
+            return
         record = registry.find(name)
         if record is None:
             matching = [item for item in registry.records() if item.spec == name]
@@ -117,7 +122,7 @@ def remove(name: str) -> None:
         registry.drop(record.name)
         shared = any(item.digest == record.digest for item in registry.records())
     if record.spec.startswith("debian:") and not shared:
-        packages.remove(record.digest)
+        packages.remove(record.digest, progress=progress)
 
 
 def _from_record(record: Record, *, progress: Callable[[str], None], fetch: bool = True) -> Build:
@@ -142,10 +147,14 @@ def _from_record(record: Record, *, progress: Callable[[str], None], fetch: bool
 
 
 def _locate(
-    parsed: spec.Spec, *, progress: Callable[[str], None], refresh: bool = False
+    parsed: spec.Spec,
+    *,
+    progress: Callable[[str], None],
+    refresh: bool = False,
+    repair: bool = False,
 ) -> Located:
     if isinstance(parsed, spec.Suite):
-        return locate.from_suite(parsed, progress=progress, refresh=refresh)
+        return locate.from_suite(parsed, progress=progress, refresh=refresh, repair=repair)
     if isinstance(parsed, spec.BuildTree):
         return locate.from_build_tree(parsed)
     return locate.from_binary(parsed)
@@ -165,7 +174,7 @@ def _register(
     text: str, located: Located, name: str | None, *, progress: Callable[[str], None]
 ) -> Build:
     facts = _facts(located, progress=progress)
-    with registry.changing():
+    with registry.changing(progress):
         taken = {record.name: record for record in registry.records()}
         known = _registered(text, located)
         if name is None:
@@ -212,12 +221,17 @@ def _facts(located: Located, *, progress: Callable[[str], None]) -> Facts:
     if key in _probed:
         return _probed[key]
     path = builds_directory() / "facts" / f"{located.digest}-{FACTS_FORMAT}.json"
-    facts = read_json(path, Facts)
+    facts = recall(path, Facts)
     if facts is None:
         from qmptests.builds.probe import probe  # noqa: PLC0415 - what is known needs no monitor
 
         progress(f"asking {located.binary} what it can do")
-        facts = probe(located)
+        try:
+            facts = probe(located)
+        except InputError as error:
+            if what := locate.damage(located):
+                raise EnvironmentFailure(f"the build is damaged: {what}") from error
+            raise
         write_json(path, facts)
     _probed[key] = facts
     return facts

@@ -11,8 +11,9 @@ import click
 import msgspec
 
 from qmptests import builds as registry
-from qmptests.builds import Build
+from qmptests.builds import Broken, Build
 from qmptests.cli import terminal
+from qmptests.errors import EnvironmentFailure
 
 
 @click.group()
@@ -39,14 +40,20 @@ def add(specs: tuple[str, ...], name: str | None, refresh: bool) -> None:
 @builds.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(as_json: bool) -> None:
-    """Which builds there are."""
+    """Which builds there are; the exit status is 3 if one of them can't be used."""
     with progress_line() as progress:
         usable, broken = registry.inspect_all(progress=progress)
     if as_json:
         rows = [_summary(build) for build in usable]
         rows += [{"name": b.name, "spec": b.spec, "problem": b.reason} for b in broken]
         click.echo(json.dumps(rows, indent=2))
-        return
+    else:
+        _list(usable, broken)
+    if broken:
+        sys.exit(EnvironmentFailure.exit_code)
+
+
+def _list(usable: list[Build], broken: list[Broken]) -> None:
     if not usable and not broken:
         click.echo("no builds yet: `qmptests builds add debian:trixie` obtains one", err=True)
         return
@@ -64,7 +71,8 @@ def list_(as_json: bool) -> None:
         )
     _print_columns(table)
     for item in broken:
-        click.echo(f"{item.name}  {item.spec}  can't be used: {item.reason}", err=True)
+        words = (item.name, item.spec, f"can't be used: {item.reason}")
+        click.echo("  ".join(filter(None, words)), err=True)
 
 
 @builds.command()
@@ -108,7 +116,8 @@ def show(name: str, as_json: bool) -> None:
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the build NAME, and delete what was fetched for it."""
-    registry.remove(name)
+    with progress_line() as progress:
+        registry.remove(name, progress=progress)
 
 
 @contextlib.contextmanager

@@ -153,8 +153,8 @@ def _builds(usable: list[Build], unusable: list[builds.Broken]) -> Iterator[Find
             f"build {item.name}",
             "lacking",
             item.reason,
-            f"`qmptests builds remove {pasting.word(item.name)}`, or "
-            f"`qmptests builds add {pasting.word(item.spec)}`",
+            f"`qmptests builds remove {pasting.word(item.name)}`"
+            + (f", or `qmptests builds add {pasting.word(item.spec)}`" if item.spec else ""),
         )
 
 

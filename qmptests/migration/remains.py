@@ -2,8 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from qmptests import builds
 from qmptests.migration import cores, sanitizers
 from qmptests.migration.verdict import Remains
+from qmptests.outcome.record import Result
 from qmptests.vm.vm import VM
 
 if TYPE_CHECKING:
@@ -49,6 +51,26 @@ def collected(run: "Run", since: float) -> list[Remains]:
         if side.crashed:
             run.cores[vm.name] = _core(vm, side, since)
     return so_far(run)
+
+
+#: Results that a damaged file of QEMU's can cause.
+_OF_DAMAGE = frozenset(
+    {
+        *(Result.START_FAILED, Result.CRASHED, Result.SOURCE_DIED, Result.DESTINATION_DIED),
+        *(Result.TIMED_OUT, Result.NOT_RUNNING, Result.FAILED_DESTINATION_EXITED),
+    }
+)
+
+
+def unless_damaged(run: "Run", result: Result, error: str) -> tuple[Result, str]:
+    """The same, unless a build's files are not what they were: that is no fault of QEMU's."""
+    if result not in _OF_DAMAGE:
+        return result, error
+    for build in (run.plan.source, run.plan.destination):
+        if what := builds.damage(build):
+            text = f"the build {build.name} is damaged: {what}; remove it, and add it again"
+            return Result.ENVIRONMENT, "; ".join(filter(None, (text, error)))
+    return result, error
 
 
 def _core(vm: VM, side: Remains, since: float) -> str:

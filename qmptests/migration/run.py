@@ -169,7 +169,7 @@ class Run:
             result, error = verdict.of_remains(result, error, left)
             record = collect.outcome(self, created, result, error)
             judged = verdict.of_devices(result, error, record.source, record.destinations)
-            record.result, record.error = judged
+            record.result, record.error = remains.unless_damaged(self, *judged)
             record.last_phase = failed_in or ""
             reports = [side.report.lines for side in left if side.report]
             record.error_tail = reports[0] if reports else getattr(failure, "tail", [])

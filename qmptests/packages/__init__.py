@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 
 from qmptests.errors import InputError
-from qmptests.packages import store
+from qmptests.packages import soundness, store
 from qmptests.packages.store import Package, Tree
 
-__all__ = ["Package", "Tree", "fetch", "find", "remove"]
+__all__ = ["Package", "Tree", "damage", "fetch", "find", "remove"]
 
 
 def fetch(
@@ -23,10 +23,12 @@ def fetch(
     *,
     progress: Callable[[str], None],
     refresh: bool = False,
+    repair: bool = False,
 ) -> Tree:
     """`packages` of the Debian suite `suite` with all that they depend on, as a tree.
 
     What was fetched before is found without asking anybody, until `refresh` asks the mirror again.
+    With `repair` a tree whose files are damaged is unpacked again; else look at its `damage`.
     `progress` gets a line for each step that takes time.
 
     Raises InputError for a suite or package that the mirror doesn't have, EnvironmentFailure if
@@ -41,7 +43,10 @@ def fetch(
         if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name):
             raise InputError(f"'{name}' is not the name of a Debian package")
     if not refresh and (tree := store.recall(suite, packages)) is not None:
-        return tree
+        what = repair and damage(tree)
+        if not what:
+            return tree
+        progress(f"debian:{suite}: {what}")
     from qmptests.packages.add import add  # noqa: PLC0415 - what is known needs no apt
 
     return add(suite, packages, progress=progress, refresh=refresh)
@@ -52,7 +57,15 @@ def find(suite: str, digest: str) -> Tree | None:
     return store.find_tree(suite, digest)
 
 
-def remove(digest: str) -> None:
+def damage(tree: Tree, *, content: bool = False) -> str:
+    """What is wrong with the files of a tree, in words, or "" if they are those of its packages.
+
+    They are read if they seem to have been touched since that was done last, or for `content`.
+    """
+    return soundness.damage(tree, content=content)
+
+
+def remove(digest: str, *, progress: Callable[[str], None]) -> None:
     """Remove a tree, and its package files where no other tree needs them."""
     with store.explained():
-        store.remove_tree(digest)
+        store.remove_tree(digest, progress)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qmptests.packages import store
+from qmptests.packages import soundness, store
 from qmptests.packages.apt import Download, PrivateApt, Superseded, machine
 from qmptests.packages.store import Package, Tree
 
@@ -15,11 +15,11 @@ def add(
     progress: Callable[[str], None],
     refresh: bool,
 ) -> Tree:
-    """See `qmptests.packages.fetch`; this is the part for what is not in the store yet."""
+    """See `qmptests.packages.fetch`; this is the part for what is not in the store or not sound."""
     machine()  # says so where there is no apt, before anything is made
-    with store.explained(), store.locked() as lock:
+    with store.explained(), store.locked(progress) as lock:
         # Another process may have added it while we waited for the lock.
-        if not refresh and (tree := store.recall(suite, packages)) is not None:
+        if not refresh and (tree := store.recall(suite, packages)) is not None and _is_sound(tree):
             return tree
         with store.work_directory() as work:
             tree = _add(suite, packages, progress=progress, refresh=refresh, work=work, lock=lock)
@@ -57,10 +57,15 @@ def _add(
         _download(apt, wanted, suite, progress, work)
     packages = [Package(item.name, item.version, item.sha256) for item in wanted]
     tree = store.find_tree(suite, store.digest_of(packages))
-    if tree is None:
+    if tree is None or not _is_sound(tree):
         progress(f"debian:{suite}: unpacking {len(packages)} packages")
         tree = store.unpack(suite, packages, work, lock)
+        soundness.trust(tree)
     return tree
+
+
+def _is_sound(tree: Tree) -> bool:
+    return not soundness.damage(tree)
 
 
 def _download(
@@ -72,7 +77,8 @@ def _download(
 ) -> None:
     """Bring every wanted file into the store, unless its tree is there or it is there, sound."""
     packages = [Package(item.name, item.version, item.sha256) for item in wanted]
-    if store.find_tree(suite, store.digest_of(packages)) is not None:
+    tree = store.find_tree(suite, store.digest_of(packages))
+    if tree is not None and _is_sound(tree):
         return
     missing = []
     for item in wanted:

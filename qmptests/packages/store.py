@@ -1,9 +1,10 @@
 """The cache of packages: every file named by its content, every change atomic.
 
-    packages/lock                     held (flock) by whoever adds or removes
+    packages/lock                     held (flock) by whoever adds or removes, whose pid is in it
     packages/debs/SHA256.deb          package files as downloaded
     packages/trees/DIGEST/root/       a set of packages, unpacked
     packages/trees/DIGEST/tree.json   which packages these are
+    packages/trees/DIGEST/sound       what its files were like when they were sound: `soundness`
     packages/suites/SUITE/lists/      apt's package lists
     packages/suites/SUITE/KEY.json    the tree that a request for packages of SUITE led to
     packages/work/                    what is being added; left-overs go at the next add
@@ -13,19 +14,19 @@ What is complete was renamed into place, so reading needs no lock.
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from qmptests import dirs
+from qmptests import dirs, locking
 from qmptests.errors import EnvironmentFailure
 from qmptests.packages import command
 
@@ -93,16 +94,9 @@ def explained(what: str = "") -> Iterator[None]:
         raise EnvironmentFailure(line) from error
 
 
-@contextlib.contextmanager
-def locked() -> Iterator[int]:
-    """Hold the store's lock; yields its descriptor. Waits for another process's add to end."""
-    directory().mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory() / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def locked(progress: Callable[[str], None]) -> AbstractContextManager[int]:
+    """Hold the store's lock, as `locking.held` does. Waits for another process's add to end."""
+    return locking.held(directory() / "lock", "the cache of packages", progress)
 
 
 @contextlib.contextmanager
@@ -272,9 +266,9 @@ def forget_unknown_suite(suite: str) -> None:
         delete(home)
 
 
-def remove_tree(digest: str) -> None:
+def remove_tree(digest: str, progress: Callable[[str], None]) -> None:
     """Remove a tree and the package files that no other tree is made of."""
-    with locked(), work_directory() as work:
+    with locked(progress), work_directory() as work:
         home = directory() / "trees" / digest
         tree = find_tree("", digest)
         if home.exists():

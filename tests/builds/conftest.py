@@ -1,13 +1,16 @@
 """A real QEMU, obtained once into the user's cache, and a registry of our own per test."""
 
 import shlex
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from qmptests import dirs
+from qmptests.packages import soundness
 
 if TYPE_CHECKING:
     from qmptests.builds import Build
@@ -62,3 +65,22 @@ def rebuild(build_tree: Path, trixie: "Build") -> Callable[[], None]:
     """Replace the build tree's binary by one with another content, as `make` does."""
     binary = build_tree / "build" / "qemu-system-x86_64"
     return lambda: _write_starter(binary, trixie, "rebuilt")
+
+
+@pytest.fixture
+def own_tree(tmp_path: Path, trixie: "Build", monkeypatch: pytest.MonkeyPatch) -> Iterator["Build"]:
+    """The same QEMU in a cache of its own, where it may be damaged; it is added there."""
+    from qmptests import builds  # noqa: PLC0415
+
+    ours = dirs.cache_dir() / "packages"
+    theirs = tmp_path / "cache" / "packages"
+    tree = theirs / "trees" / trixie.digest
+    tree.parent.mkdir(parents=True)
+    copy = ["cp", "-a", "--reflink=auto", str(ours / "trees" / trixie.digest), str(tree)]
+    subprocess.run(copy, check=True)
+    for name in ("debs", "suites"):
+        (theirs / name).symlink_to(ours / name)
+    monkeypatch.setenv("QMPTESTS_CACHE", str(theirs.parent))
+    monkeypatch.setattr(soundness, "_sound", set())
+    yield builds.resolve("debian:trixie")
+    shutil.rmtree(tree)

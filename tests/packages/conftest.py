@@ -40,6 +40,12 @@ class Archive:
         (share / "closed").mkdir()
         (share / "closed" / "inside").write_text("")
         (share / "closed").chmod(0o500)
+        sums = [
+            f"{hashlib.md5(path.read_bytes()).hexdigest()}  {path.relative_to(tree)}\n"  # noqa: S324
+            for path in sorted(share.rglob("*"))
+            if path.is_file()
+        ]
+        (tree / "DEBIAN" / "md5sums").write_text("".join(sums))
         pool = self.root / "www" / "debian" / "pool"
         pool.mkdir(parents=True, exist_ok=True)
         deb = pool / f"{name}_{version}_all.deb"
