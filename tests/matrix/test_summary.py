@@ -112,8 +112,7 @@ def test_what_was_not_checked_of_good_ones_is_counted_by_its_kind() -> None:
         item(LAST, Verdict.FAILED, not_checked=guest),
     )
     said = "not everything was checked: guest and memory not checked (2 tests); xbzrle: not checked"
-    assert f"{said} (1 test)" in "
-".join(lines)
+    assert f"{said} (1 test)" in "\n".join(lines)
     assert "checked" not in "\n".join(account(item(OLD)))
 
 
