@@ -16,9 +16,9 @@ import msgspec
 
 from qmptests import eventloop
 from qmptests.builds.build import Build
-from qmptests.builds.scratch import scratch
 from qmptests.builds.storage import builds_directory, recall, write_json
 from qmptests.hosts import local
+from qmptests.hosts.scratch import scratch
 
 #: Rounds a second from which on an accelerator is of use. TCG on a small machine does hundreds of
 #: millions; a guest with a tenth of the least of that would need minutes to boot.

@@ -15,9 +15,9 @@ from qmptests import eventloop
 from qmptests.builds.facts import Facts, Machine
 from qmptests.builds.locate import Located
 from qmptests.builds.registry import version_order
-from qmptests.builds.scratch import scratch
 from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
 from qmptests.hosts import ProcessDied, WaitTimeout, local
+from qmptests.hosts.scratch import scratch
 from qmptests.qmp import CommandError, Monitor, MonitorLost
 
 QMP_FD = 3

@@ -15,6 +15,7 @@ from qmptests import builds, dirs, pasting
 from qmptests.builds import Build, spec
 from qmptests.cli.builds import progress_line
 from qmptests.errors import EnvironmentFailure, QmptestsError
+from qmptests.hosts.scratch import blocking_scratch
 from qmptests.vfio import probe
 
 Progress = Callable[[str], None]
@@ -62,11 +63,12 @@ def doctor(as_json: bool) -> None:
 
 def examine(progress: Progress) -> Iterator[Finding]:
     """Look at everything, one finding after the other."""
+    vfio = _vfio()  # it forks, and what comes next starts a thread
     yield _python()
     yield from _cache()
     yield from _apt(progress)
     yield _files()
-    yield _vfio()
+    yield vfio
     yield _path()
     usable, unusable = builds.inspect_all(progress=progress)
     yield from _builds(usable, unusable)
@@ -106,7 +108,8 @@ def _apt(progress: Progress) -> Iterator[Finding]:
     yield Finding("apt", "ok", f"Debian's packages for {machine.architecture}")
     mirror = archive.uris[0]
     progress(f"asking {mirror}")
-    problem = apt.ask_mirror(archive)
+    with blocking_scratch() as scratch:
+        problem = apt.ask_mirror(archive, scratch)
     if problem:
         yield Finding(
             "mirror",

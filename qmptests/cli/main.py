@@ -23,14 +23,14 @@ READER_GONE = 141
 #: What ends a `git bisect run`: git takes any status from 1 to 127, but 125, for "bad".
 BISECTION_ENDS = 128
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 #: Whether there was one that counts, or it is too late for one.
 _is_over = False
 
 
 class _Interrupt(KeyboardInterrupt):
-    """Ctrl-C or `kill`.
+    """Ctrl-C, `kill`, or a terminal that was closed.
 
     A class of its own, since Python ends itself with SIGINT, whatever the exit status, once
     KeyboardInterrupt itself has left an exec(): and importing a dataclass is one.
@@ -44,9 +44,10 @@ def main() -> None:
     terminal.install()
     try:
         sys.unraisablehook = _unraisable
-        # `kill` and a lab's time limit get the same teardown as Ctrl-C.
+        # `kill`, a lab's time limit and a closed terminal get the same teardown as Ctrl-C.
         for number in (*_SIGNALS, signal.SIGALRM):
-            signal.signal(number, _interrupt)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
+                signal.signal(number, _interrupt)
         for_git = sys.argv[1:2] == ["bisect-run"] or "--bisect" in sys.argv
         code = _run_for_git() if for_git else _run()
         _ignore_signals()  # what was to be done is done: too late to interrupt it

@@ -2,9 +2,7 @@
 
 import contextlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -12,6 +10,7 @@ from typing import IO
 import pytest
 
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.hosts.scratch import blocking_scratch
 from qmptests.matrix.results import RunResults
 from qmptests.matrix.store import Matrix
 from qmptests.outcome import modes
@@ -40,18 +39,23 @@ class Session:
         self.results: RunResults | None = None
         self.interrupted = False
         self._error: InputError | EnvironmentFailure | None = None
-        self._log = Path()
+        self._log: IO[bytes]
+        #: Where the log is now.
+        self._path = Path()
 
     def run(self, arguments: Sequence[str], *plugins: object) -> None:
         """Run pytest, with its output in the run folder's log.
 
         Raises InputError and EnvironmentFailure where there is nothing to report.
         """
-        with tempfile.TemporaryDirectory(prefix="qmptests-") as scratch:
-            self._log = Path(scratch, LOG)
-            temporary = f"--basetemp={Path(scratch, 'tests')}"
+        with contextlib.ExitStack() as undo:
+            # What is in there goes even if this process is killed.
+            scratch = undo.enter_context(blocking_scratch())
+            self._path = scratch / LOG
+            self._log = undo.enter_context(self._path.open("w+b", buffering=0))
+            temporary = f"--basetemp={scratch / 'tests'}"
             try:
-                with self._log.open("wb", buffering=0) as log, _redirected(log):
+                with _redirected(self._log):
                     status = pytest.main([*arguments, temporary], plugins=[self, *plugins])
             finally:
                 self._keep_log()
@@ -85,8 +89,8 @@ class Session:
         """The log can be read where it belongs from now on, if that is the same file system."""
         self.folder = folder
         with contextlib.suppress(OSError):
-            self._log = self._log.rename(folder / LOG)
-            self._log.chmod(modes.of_files(folder))
+            self._path = self._path.rename(folder / LOG)
+            self._path.chmod(modes.of_files(folder))
 
     def pytest_qmptests_finished(
         self,
@@ -100,17 +104,22 @@ class Session:
     def _failure(self) -> EnvironmentFailure:
         where = f": see {self.folder / LOG}" if self.folder else ""
         error = EnvironmentFailure(f"pytest could not run the cells{where}")
-        with contextlib.suppress(OSError):
-            text = self._log.read_text(errors="replace")
-            for line in [line for line in text.splitlines() if line.strip()][-_TAIL:]:
-                error.add_note(f"| {line}")
+        lines = self._said().decode(errors="replace").splitlines()
+        for line in [line for line in lines if line.strip()][-_TAIL:]:
+            error.add_note(f"| {line}")
         return error
 
+    def _said(self) -> bytes:
+        """All that pytest has printed; by descriptor, since its folder may be gone."""
+        self._log.seek(0)
+        return self._log.read()
+
     def _keep_log(self) -> None:
-        if self.folder is not None and self._log.parent != self.folder:
+        if self.folder is not None and self._path.parent != self.folder:
             with contextlib.suppress(OSError):
-                self._log = Path(shutil.copy(self._log, self.folder))
-                self._log.chmod(modes.of_files(self.folder))
+                self._path = self.folder / LOG
+                self._path.write_bytes(self._said())
+                self._path.chmod(modes.of_files(self.folder))
 
 
 @contextlib.contextmanager

@@ -5,9 +5,13 @@ think of it. What we ourselves steer (a line of progress) goes through `rewrite`
 """
 
 import codecs
+import contextlib
+import errno
 import io
+import os
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from qmptests import printable
@@ -41,7 +45,24 @@ class Screen(io.TextIOWrapper):
         """Write `text`, which is our own, as it is."""
         if self._in_ascii:
             text = text.encode("ascii", "backslashreplace").decode()
-        super().write(text)
+        with self._unless_closed():
+            super().write(text)
+
+    def flush(self) -> None:
+        with self._unless_closed():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _unless_closed(self) -> Iterator[None]:
+        """A terminal that was closed (EIO) is no error: there is a signal for that, SIGHUP."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self.fileno()).st_mode):
+                raise
+            null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+            os.dup2(null, self.fileno())  # what is still buffered must not fail again
+            os.close(null)
 
     @property
     def buffer(self) -> BinaryIO:

@@ -8,7 +8,6 @@ architectures) does not apply. The options are those of apt.conf(5) and sources.
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -168,13 +167,14 @@ class PrivateApt:
         return command.run(argv, lock=self._lock, on_line=on_line)
 
 
-def ask_mirror(archive: sources.Archive) -> str:
-    """Whether the mirror answers: why it does not, or the empty text. Takes ten seconds at most."""
+def ask_mirror(archive: sources.Archive, scratch: Path) -> str:
+    """Whether the mirror answers: why it does not, or the empty text. Takes ten seconds at most.
+
+    What it answers is written into the folder `scratch`.
+    """
     options = ("-q", "-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=5")
     uri = archive.uris[0].rstrip("/") + "/dists/stable/Release"
-    with tempfile.TemporaryDirectory(prefix="qmptests-mirror") as folder:
-        path = str(Path(folder, "Release"))
-        done = command.run([HELPER, *options, "download-file", uri, path])
+    done = command.run([HELPER, *options, "download-file", uri, str(scratch / "Release")])
     complaints = [line for line in done.output.splitlines() if line.startswith("E: ")]
     return "" if done.status == 0 else (complaints or ["no answer"])[0].removeprefix("E: ")
 

@@ -57,6 +57,7 @@ class Command:
         python: Sequence[str] = MODULE,
         wrapper: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
+        terminal: int | None = None,
     ) -> None:
         self.mark = secrets.token_hex(8)
         self.folder = folder
@@ -67,9 +68,9 @@ class Command:
             [*wrapper, sys.executable, *python, *arguments],
             cwd=folder,
             env={**os.environ, "TMPDIR": str(self.scratch), MARK: self.mark, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=subprocess.PIPE if terminal is None else terminal,
+            stderr=subprocess.PIPE if terminal is None else terminal,
             text=True,
             start_new_session=True,
         )
@@ -134,8 +135,8 @@ class Command:
         while (left := self.leftovers()) and time.monotonic() < deadline:
             time.sleep(0.005)
         assert not left, f"{left} is left of {ended}"
-        assert "Traceback" not in err, err
-        assert "Exception ignored" not in err, err
+        for word in ("Traceback", "Exception ignored"):
+            assert word not in (err or ""), err
         return ended
 
     def leftovers(self) -> list[str]:
