@@ -57,7 +57,6 @@ class Device:
             "write": features.write,
             "probe": features.probe,
             "feature": features.probe,
-            "dma-buf": lambda *_: Answer(errno=errno.ENOTTY),
             **dict.fromkeys(FEATURES, features.answer),
         }
 

@@ -97,6 +97,15 @@ class Emulated:
             listener.give(identity, landing.fd, number)
         return number
 
+    def dma_buf(self, length: int) -> int:
+        """A descriptor that stands for `length` bytes of a BAR in the IOMMU's mappings.
+
+        A dma-buf has no content of its own, and nothing here reads a BAR by DMA.
+        """
+        descriptor = os.memfd_create(f"dma-buf-{self.name}", os.MFD_CLOEXEC)
+        os.truncate(descriptor, length)
+        return descriptor
+
     def _landing(self) -> Landing:
         """For all that its like has to send, as far as the profile says."""
         spec = self.spec

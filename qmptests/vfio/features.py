@@ -4,6 +4,7 @@ What is refused, and with which errno, is as in drivers/vfio/vfio_main.c of Linu
 """
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -12,8 +13,10 @@ from qmptests.vfio.abi import Feature, FeatureFlag, MigrationFlag, State
 from qmptests.vfio.calls import Answer, Call, Memory
 from qmptests.vfio.migration import Migration
 from qmptests.vfio.spec import DEVICE_TRACKING, Spec
-from qmptests.vfio.tracking import MOST_RANGES, DirtyPages
+from qmptests.vfio.tracking import MOST_RANGES, PAGE, DirtyPages
 
+#: So many ranges of a dma-buf fit into what kmalloc() has at most, 4 MiB.
+_MOST_DMA_RANGES = (4 << 20) // abi.DMA_RANGE.size
 _GET, _SET, _PROBE = int(FeatureFlag.GET), int(FeatureFlag.SET), int(FeatureFlag.PROBE)
 
 
@@ -38,6 +41,8 @@ class Features:
             self._able[Feature.MIG_DEVICE_STATE] = _GET | _SET
         if spec.precopy_v2:
             self._able[Feature.MIG_PRECOPY_INFOV2] = _SET
+        if spec.dma_buf:
+            self._able[Feature.DMA_BUF] = _GET
         if spec.dirty_tracking == DEVICE_TRACKING:
             self._able |= {Feature.DMA_LOGGING_START: _SET, Feature.DMA_LOGGING_STOP: _SET}
             self._able[Feature.DMA_LOGGING_REPORT] = _GET
@@ -170,6 +175,38 @@ class Features:
         self.dirty_pages.deliver(memory, bitmap, iova, length, page_size)
         return Answer()
 
+    # --- memory that is shared ------------------------------------------------------------------
+
+    def _dma_buf(self, call: Call, memory: Memory, _: float) -> Answer:
+        """A descriptor for parts of a BAR (vfio_pci_core_feature_dma_buf())."""
+        asked: abi.DmaBuf = call.argument
+        if not asked.nr_ranges or asked.flags:
+            return Answer(errno=errno.EINVAL)
+        if asked.region_index >= abi.Region.ROM:
+            return Answer(errno=errno.ENODEV)
+        if asked.nr_ranges > _MOST_DMA_RANGES:
+            return Answer(errno=errno.ENOMEM)
+        size = abi.DMA_RANGE.size
+        data = memory.read(call.payload + abi.DMA_BUF.size, asked.nr_ranges * size)
+        ranges = [abi.DMA_RANGE.unpack(data[at : at + size]) for at in range(0, len(data), size)]
+        length = sum(part.length for part in ranges)
+        if not all(map(_is_whole_pages, ranges)) or length >= 1 << 63:
+            return Answer(errno=errno.EINVAL)
+        bar = next((bar for bar in self.spec.bars if bar.index_ == asked.region_index), None)
+        if bar is None:
+            return Answer(errno=errno.EINVAL)
+        for part in ranges:
+            # A BAR lies at some multiple of its size, and not at 0.
+            if part.offset + max(part.length, bar.size) >= 1 << 64:
+                return Answer(errno=errno.EOVERFLOW)
+            if part.offset + part.length > bar.size:
+                return Answer(errno=errno.EINVAL)
+        return Answer(dma_buf=length, cloexec=bool(asked.open_flags & os.O_CLOEXEC))
+
+
+def _is_whole_pages(part: abi.DmaRange) -> bool:
+    return part.length > 0 and not (part.offset | part.length) % PAGE
+
 
 class _Feature(NamedTuple):
     number: Feature
@@ -178,7 +215,7 @@ class _Feature(NamedTuple):
     answer: Callable[[Features, Call, Memory, float], Answer]
 
 
-#: By the call's name. DMA_BUF is not among them: it is ENOTTY, as of a kernel without it.
+#: By the call's name.
 FEATURES = {
     "migration-flags": _Feature(Feature.MIGRATION, True, Features._migration_flags),
     "get-state": _Feature(Feature.MIG_DEVICE_STATE, True, Features._get_state),
@@ -188,6 +225,7 @@ FEATURES = {
     "dma-start": _Feature(Feature.DMA_LOGGING_START, True, Features._dma_start),
     "dma-stop": _Feature(Feature.DMA_LOGGING_STOP, False, Features._dma_stop),
     "dma-report": _Feature(Feature.DMA_LOGGING_REPORT, True, Features._dma_report),
+    "dma-buf": _Feature(Feature.DMA_BUF, True, Features._dma_buf),
 }
 
 

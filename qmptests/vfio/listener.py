@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import os
 import struct
 
 from qmptests.vfio import abi
@@ -58,6 +59,18 @@ class Listener:
         """Raise Gone unless the call still waits: its process's memory may be somebody else's."""
         try:
             fcntl.ioctl(self.fd, _VALID, identity.to_bytes(8, "little"))
+        except FileNotFoundError as error:
+            raise Gone from error
+
+    def add(self, identity: int, descriptor: int, *, cloexec: bool) -> int:
+        """Install our `descriptor` in the calling process; its number there, the lowest free one.
+
+        Raises OSError (EMFILE).
+        """
+        flags = os.O_CLOEXEC if cloexec else 0
+        request = abi.ADDFD.pack(abi.AddFd(identity, 0, descriptor, 0, flags))
+        try:
+            return int(fcntl.ioctl(self.fd, _ADDFD, bytearray(request)))
         except FileNotFoundError as error:
             raise Gone from error
 

@@ -87,6 +87,7 @@ class VfioProfile(
     bars: list[str] = msgspec.field(default_factory=lambda: ["64K"])
     msix: int = 4
     msix_mappable: bool = True
+    dma_buf: bool = True
     intx: bool = True
     latency: dict[str, str] = {}
     dma_window: str = "64M+32M"
@@ -143,6 +144,7 @@ def to_spec(
         stale_info=profile.stale_info,
         dry_is_eof=profile.dry_is_eof,
         msix_mappable=profile.msix_mappable,
+        dma_buf=profile.dma_buf,
         latency=tuple(_latency(profile.latency)),
         dma_window=_window(profile.dma_window),
         rules=tuple(_rules(profile, side)),

@@ -274,6 +274,8 @@ class Service:
             elif call.name == "set-state":
                 emulated.dma.finish_look()  # QEMU may be about to end
             answer = emulated.device.handle(call, memory, now)
+            if answer.dma_buf:
+                answer = self._share(pending.identity, emulated, answer)
             self._provide(pending, emulated, answer)
             if call.name == "reset":
                 emulated.was_reset()
@@ -290,6 +292,17 @@ class Service:
             pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
         if answer.span is not None:
             emulated.deliver(answer.span, pending.memory, pending.call.address)
+
+    def _share(self, identity: int, emulated: Emulated, answer: Answer) -> Answer:
+        """Give the caller a descriptor for a part of a BAR: its number is the answer."""
+        descriptor = emulated.dma_buf(answer.dma_buf)
+        try:
+            number = self._listener.add(identity, descriptor, cloexec=answer.cloexec)
+        except OSError as error:
+            return Answer(errno=error.errno or errno.EIO)
+        finally:
+            os.close(descriptor)
+        return answer._replace(value=number, detail=(("fd", number),))
 
     def unmasked(self, descriptor: int) -> None:
         """That event descriptor, by which INTx is unmasked, has been written."""

@@ -38,6 +38,7 @@ struct group {
 extern const struct group iommufd_groups[];
 extern const struct group device_groups[];
 extern const struct group interrupt_groups[];
+extern const struct group feature_groups[];
 
 /* Print a case's line: `result` is what a call returned, errno what it left. */
 void answer(const char *name, long result, const char *fields, ...)

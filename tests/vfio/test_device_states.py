@@ -290,6 +290,7 @@ class Asking(RuleBasedStateMachine):
             Feature.DMA_LOGGING_START: SET,
             Feature.DMA_LOGGING_STOP: SET,
             Feature.DMA_LOGGING_REPORT: GET,
+            Feature.DMA_BUF: GET,
         }
         if self.v2:
             able[Feature.MIG_PRECOPY_INFOV2] = SET if self.precopy else None

@@ -69,9 +69,10 @@ def test_sizes_and_rates_become_bytes() -> None:
 
 
 def test_what_some_drivers_and_older_kernels_do_is_said_in_a_word() -> None:
-    usual, unusual = made(), made(stale_info=True, dry_is_eof=True, msix_mappable=False)
-    assert (usual.stale_info, usual.dry_is_eof, usual.msix_mappable) == (False, False, True)
-    assert (unusual.stale_info, unusual.dry_is_eof, unusual.msix_mappable) == (True, True, False)
+    unusual = {"stale_info": True, "dry_is_eof": True, "msix_mappable": False, "dma_buf": False}
+    usual = {key: not value for key, value in unusual.items()}
+    for made_of, keys in ((made(), usual), (made(**unusual), unusual)):
+        assert {key: getattr(made_of, key) for key in keys} == keys
 
 
 def test_a_number_is_bytes() -> None:

@@ -85,6 +85,29 @@ def test_the_page_of_the_msix_table_is_mapped_if_it_may_be(
     assert written(outcome) == ([] if mappable else [(0, 0x8FFC)])
 
 
+@pytest.mark.parametrize("dma_buf", [True, False])
+def test_a_bar_is_mapped_for_other_devices_by_its_dma_buf(
+    driven: "Callable[..., Outcome]", dma_buf: bool
+) -> None:
+    """Where QEMU wants one (11.1 does) and the kernel has them; else by its mapping of the BAR."""
+
+    async def use(device: Function) -> None:
+        await device.map(LOW, SECOND)
+
+    outcome = driven(use, bars=["64K", "1M"], dma_buf=dma_buf)
+    log = asked.calls(outcome)
+    in_second = {
+        name
+        for name in ("ioas-map", "ioas-map-file")
+        for call in log.calls(name)
+        if (call.with_["iova"], call.with_["length"]) == (SECOND, 1 << 20)
+    }
+    wanted = list(log.calls("dma-buf"))
+    given = {call.with_["region"] for call in wanted if "fd" in call.answer}
+    assert given == ({"bar0", "bar1"} if wanted and dma_buf else set())
+    assert in_second == {"ioas-map-file" if given else "ioas-map"}
+
+
 def test_a_bar_of_64_bits_may_be_above_4_gib(driven: "Callable[..., Outcome]") -> None:
     async def use(device: Function) -> None:
         await device.map(HIGH)

@@ -306,6 +306,14 @@ class DmaBuf(NamedTuple):
 DMA_BUF = Layout(DmaBuf, "struct vfio_device_feature_dma_buf", VFIO_H, "IIII")
 
 
+class DmaRange(NamedTuple):
+    offset: int
+    length: int
+
+
+DMA_RANGE = Layout(DmaRange, "struct vfio_region_dma_range", VFIO_H, "QQ")
+
+
 class DataSize(NamedTuple):
     stop_copy_length: int
 
