@@ -156,6 +156,7 @@ class Controller:
             exit=int(session.exitstatus),
         )
         try:
+            store.hide(self.run.folder, self.run.matrix)
             results.write(self.run.folder, self.results)
         except EnvironmentFailure as error:
             self.results.findings.append(str(error))

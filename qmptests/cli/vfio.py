@@ -17,6 +17,7 @@ from qmptests.cli.migrate import check_writable
 from qmptests.cli.vfio_ctl import ctl
 from qmptests.cli.vfio_trace import trace
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.redaction import Redaction
 from qmptests.vfio import client, descriptors, interpose, spec, start
 from qmptests.vfio.calls_read import CallLog
 from qmptests.vfio.profile import to_spec
@@ -98,6 +99,7 @@ def run(
         _become(
             {
                 "argv": argv,
+                "shown": Redaction().arguments(argv),
                 "devices": [spec.to_json(s) for s in specs],
                 "log": log,
                 "listen": listener.fileno(),

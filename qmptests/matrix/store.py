@@ -19,6 +19,7 @@ from qmptests.migration import Plan
 from qmptests.migration.collect import build_record
 from qmptests.outcome import modes
 from qmptests.outcome.record import BuildRecord
+from qmptests.redaction import Redaction
 from qmptests.vm.definition import Definition
 from qmptests.vm.devices import DeviceProfile
 
@@ -87,15 +88,29 @@ def make(axes: Axes, cells: list[Cell], select: str, expressions: list[str]) -> 
 
 
 def encode(matrix: Matrix) -> bytes:
-    """The content of `cells.json`."""
-    return jsontext.encode(matrix, indent=2)
+    """The content of `cells.json`, without secrets."""
+    content = msgspec.to_builtins(matrix)
+    redaction = Redaction()
+    for part in ("vms", "devices"):
+        content[part] = redaction.tree(content[part])
+    return jsontext.encode(content, indent=2)
 
 
 def write(folder: Path, matrix: Matrix, builds: list[Build]) -> None:
-    """Write both files; raises EnvironmentFailure where that can't be done."""
+    """Write both files; raises EnvironmentFailure where that can't be done.
+
+    Who runs cells needs all of it: with a secret in a VM definition, `cells.json` is private until
+    `hide` has left that out.
+    """
     mode = modes.of_files(folder)
     files.write(folder / BUILDS, _to_json(builds), mode)
-    files.write(folder / CELLS, encode(matrix), mode)
+    whole = jsontext.encode(matrix, indent=2)
+    files.write(folder / CELLS, whole, mode if whole == encode(matrix) else mode & 0o600)
+
+
+def hide(folder: Path, matrix: Matrix) -> None:
+    """Leave secrets out once nobody needs them any more; raises EnvironmentFailure."""
+    files.write(folder / CELLS, encode(matrix), modes.of_files(folder))
 
 
 def read(folder: Path) -> Matrix:

@@ -28,6 +28,7 @@ from qmptests.outcome.record import (
     TimesRecord,
     TraceRecord,
 )
+from qmptests.redaction import Redaction
 from qmptests.trace import is_perturbing
 from qmptests.vm import tracing
 from qmptests.vm.vm import VM
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRecord:
     """The record of a run whose processes are gone; writes `reproduce.sh` beside it."""
     plan = run.plan
+    lost = hide_in_logs(run.folder, run.redaction)
     record = OutcomeRecord(
         qmptests=own_version(),
         name=plan.name,
@@ -59,14 +61,39 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     )
     sides = [s for s in (record.source, *record.destinations) if s is not None]
     record.perturbed = any(s.trace.perturbing for s in sides)
-    record.evidence_problems = [problem for vm in run.vms for problem in vm.problems()]
+    record.evidence_problems = [problem for vm in run.vms for problem in vm.problems()] + lost
+    record = without_secrets(record, run.redaction)
     try:
-        reproduce.write(run.folder, run.output, record, run.pending_commands)
+        pending = run.redaction.tree(run.pending_commands)
+        reproduce.write(run.folder, run.output, record, pending)
     except OSError as problem:
         record.evidence_problems.append(f"reproduce.sh: {problem.strerror}")
     with contextlib.suppress(OSError):
         record.evidence = files(run.folder)
     return record
+
+
+def without_secrets(record: OutcomeRecord, redaction: Redaction) -> OutcomeRecord:
+    """The record, each secret in it being replaced by its name."""
+    if not redaction:
+        return record
+    return msgspec.convert(redaction.tree(msgspec.to_builtins(record)), OutcomeRecord)
+
+
+def hide_in_logs(folder: Path, redaction: Redaction) -> list[str]:
+    """QEMU repeats its arguments in what it writes; a log that can't be searched is removed.
+
+    Returns what was lost, in words.
+    """
+    problems = []
+    for path in sorted(folder.iterdir()) if redaction else ():
+        if path.name.endswith((".log", ".jsonl")):
+            try:
+                redaction.file(path)
+            except OSError as error:
+                path.unlink(missing_ok=True)
+                problems.append(f"{path.name} was removed, it may hold secrets: {error.strerror}")
+    return problems
 
 
 def plan_record(plan: Plan, machine: str) -> PlanRecord:

@@ -3,10 +3,13 @@
 import time
 from pathlib import Path
 
+import msgspec
+
 from qmptests.migration import collect
 from qmptests.migration.plan import Plan
 from qmptests.outcome import folder, modes
 from qmptests.outcome.record import OutcomeRecord, Result
+from qmptests.redaction import Redaction
 
 
 def write(plan: Plan, output: Path, mode: int = modes.PRIVATE) -> Path:
@@ -16,15 +19,20 @@ def write(plan: Plan, output: Path, mode: int = modes.PRIVATE) -> Path:
     finished one, EnvironmentFailure where it can't be written.
     """
     partial = folder.resume(output, mode)
+    plan_record = collect.plan_record(plan, plan.resolved_machine())
+    redaction = Redaction()
+    redaction.tree(msgspec.to_builtins(plan_record))
+    problems = collect.hide_in_logs(partial, redaction)
     record = OutcomeRecord(
         qmptests=collect.own_version(),
         name=plan.name,
         cell=plan.cell,
         created=time.time(),
         host=collect.host_record(),
-        plan=collect.plan_record(plan, plan.resolved_machine()),
+        plan=plan_record,
         result=Result.LOST,
         error="the process that ran it died",
+        evidence_problems=problems,
         evidence=collect.files(partial),
     )
-    return folder.finish(partial, record, mode)
+    return folder.finish(partial, collect.without_secrets(record, redaction), mode)

@@ -22,12 +22,12 @@ from typing import Any
 ANSWER_S, END_S = 60, 10
 
 
-def say(*words: object) -> None:
+def say(*words: object, file: Any = None) -> None:
     """A line; what would steer the terminal is shown instead."""
     text = " ".join(map(str, words))
     shown = "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
     encoding = sys.stdout.encoding or "ascii"
-    print(shown.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
 
 
 def die_with_us() -> None:
@@ -51,7 +51,7 @@ def filled(text: str, places: dict[str, str]) -> str:
             return match[0]
         return known.replace(",", ",,") if match[2] else known
 
-    return re.sub("@([A-Z]+)(,?)@", value, text)
+    return re.sub("@([A-Z0-9_]+)(,?)@", value, text)
 
 
 class VM:
@@ -67,13 +67,16 @@ class VM:
         self.console = os.path.join(scratch, side + ".console.log")
         open(self.console, "wb").close()
         places = {"QMP": str(theirs.fileno()), "DIR": scratch, "HERE": here}
-        argv = [filled(word, places) for word in plan["argv"][side]]
+        told = [filled(word, places) for word in plan["argv"][side]]  # without the secrets
+        places.update((name, os.environ[name]) for name in plan["secrets"])
+        argv = [filled(word, places) for word in told]
         if plan["emulated"][side]:
             run = [shutil.which("qmptests") or plan["qmptests"], "vfio", "run"]
             run += ["--like", os.path.join(here, plan["emulated"][side])]
             run += ["--log", os.path.join(scratch, side + ".vfio.jsonl")]
-            argv = [*run, "--control", os.path.join(scratch, side + ".vfio.sock"), "--", *argv]
-        say(side + ":", " ".join(map(shlex.quote, argv)))
+            run += ["--control", os.path.join(scratch, side + ".vfio.sock"), "--"]
+            argv, told = [*run, *argv], [*run, *told]
+        say(side + ":", " ".join(map(shlex.quote, told)))
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 argv,
@@ -138,6 +141,10 @@ class VM:
 
 def main(plan: dict[str, Any], script: str) -> int:
     """Do what `plan` says; our exit status. `script`: the path of this script."""
+    lacking = [name for name in plan["secrets"] if name not in os.environ]
+    if lacking:
+        say(f"{script}: secrets were left out of it: set {', '.join(lacking)}", file=sys.stderr)
+        return 2
     scratch = tempfile.mkdtemp(prefix="reproduce-")
     deadline = time.monotonic() + plan["timeout_s"]
     here = folder_of(script)
@@ -163,7 +170,8 @@ def migrate(plan: dict[str, Any], vms: dict[str, VM], scratch: str, deadline: fl
         time.sleep(0.01)
     for step in plan["commands"]:
         vm, command = vms[step["side"]], step["execute"]
-        places = {"DIR": json.dumps(scratch)[1:-1]}
+        places = {name: json.dumps(os.environ[name])[1:-1] for name in plan["secrets"]}
+        places["DIR"] = json.dumps(scratch)[1:-1]
         text = json.dumps(step["arguments"])
         if command == "migrate" and "@PORT@" in text:
             listening = vms["destination"].execute("query-migrate")["socket-address"][0]

@@ -12,13 +12,14 @@ ASCII without an apostrophe, in a raw string between apostrophes.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from qmptests import pasting, printable
 from qmptests.migration import replay
 from qmptests.outcome.record import OutcomeRecord, SideRecord
+from qmptests.redaction import PLACEHOLDER
 from qmptests.vm.command import USER_MONITOR
 
 #: "-" ends the shell's options, so that the folder may begin with one; -I keeps modules out that
@@ -58,7 +59,7 @@ def script(final: Path, record: OutcomeRecord, pending: list[dict[str, Any]]) ->
         return ""
     source, destination = record.source, record.destinations[-1]
     commands = pending or (record.attempts[-1].commands if record.attempts else [])
-    plan = {
+    plan: dict[str, Any] = {
         "argv": {"source": _argv(source, final), "destination": _argv(destination, final)},
         "env": {"source": source.environment, "destination": destination.environment},
         "commands": [_portable(c) for c in commands if c["execute"] != "getfd"],
@@ -67,15 +68,17 @@ def script(final: Path, record: OutcomeRecord, pending: list[dict[str, Any]]) ->
         "wait_for_guest": source.guest.ready and source.guest.counter is not None,
         "timeout_s": record.plan.timeout_s + 60,
     }
+    secrets = sorted(set(PLACEHOLDER.findall(json.dumps(plan))))
+    plan["secrets"] = secrets
     readable = json.dumps(plan, indent=1).replace("'", "\\u0027")
     own = Path(replay.__file__).read_text(encoding="utf-8")
     return _SHELL.format(
-        comments="\n".join(f"# {printable.one_line(line)}" for line in _comments(record)),
+        comments="\n".join(f"# {printable.one_line(line)}" for line in _comments(record, secrets)),
         python=_PYTHON.format(plan=readable, replay=own),
     )
 
 
-def _comments(record: OutcomeRecord) -> Iterator[str]:
+def _comments(record: OutcomeRecord, secrets: Sequence[str]) -> Iterator[str]:
     """What the script is about, a comment each."""
     source, destination = record.source, record.destinations[-1]
     assert source is not None
@@ -88,6 +91,9 @@ def _comments(record: OutcomeRecord) -> Iterator[str]:
         yield f"both ran under, and do not here: {pasting.command(record.plan.wrapper)}"
     emulated = ", and qmptests for the emulated devices" if source.devices else ""
     yield f"Needs the same two QEMU builds in the same places, and python3{emulated}."
+    if secrets:
+        yield "It can't repeat by itself: secrets were left out. Set, as they stood in PLAN below,"
+        yield ", ".join(secrets) + ": variables of the environment."
     yield "The logs go to the directory that is printed at the end."
     yield "Exit status 0: completed, 1: not."
 

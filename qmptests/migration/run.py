@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from qmptests import eventloop, hosts
 from qmptests.builds import Build
 from qmptests.errors import TestedFailure
@@ -23,6 +25,7 @@ from qmptests.outcome.record import (
     PhaseRecord,
     Result,
 )
+from qmptests.redaction import Redaction
 from qmptests.vm import terminal, tracing
 from qmptests.vm.command import Options
 from qmptests.vm.vm import VM
@@ -90,6 +93,9 @@ class Run:
         self._observers = list(observers)
         self.machine = plan.resolved_machine()
         self._guest = plan.definition.make_guest()
+        #: What is left out of all that is kept: secrets of the plan, of arguments and commands.
+        self.redaction = Redaction()
+        self.redaction.tree(msgspec.to_builtins(collect.plan_record(plan, self.machine)))
         self.pending_commands: list[dict[str, Any]] = []
         self._began = time.monotonic()
         #: Where the evidence is now: nowhere yet, in the partial folder, or in its final place.
@@ -142,6 +148,7 @@ class Run:
         except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again in `go`
             failure = problem
             result, error = verdict.of_error(problem, self.phase), _line(problem)
+        error = self.redaction.text(error) if self.redaction else error
         if result is Result.INTERRUPTED:
             return result, error, failure
         try:
@@ -168,11 +175,12 @@ class Run:
             left = remains.collected(self, created)
             result, error = verdict.of_remains(result, error, left)
             record = collect.outcome(self, created, result, error)
-            judged = verdict.of_devices(result, error, record.source, record.destinations)
+            judged = verdict.of_devices(result, record.error, record.source, record.destinations)
             record.result, record.error = remains.unless_damaged(self, *judged)
             record.last_phase = failed_in or ""
             reports = [side.report.lines for side in left if side.report]
-            record.error_tail = reports[0] if reports else getattr(failure, "tail", [])
+            tail = reports[0] if reports else getattr(failure, "tail", [])
+            record.error_tail = self.redaction.tree(tail) if self.redaction else tail
             self.evidence = folder.finish(self.folder, record, self._mode)
         return record, self.evidence
 
@@ -221,6 +229,7 @@ class Run:
         return VM(
             *(name, host, build, definition, options, self._guest, self.folder),
             wrapper=self.plan.wrapper,
+            redaction=self.redaction,
         )
 
     async def _start(self, *vms: VM) -> None:

@@ -46,7 +46,9 @@ def make(folder: Path, mode: int) -> None:
 
 def of_files(folder: Path) -> int:
     """The mode of a file that is written into a folder of results."""
-    return stat.S_IMODE(folder.stat().st_mode) & _FILE
+    with contextlib.suppress(OSError):  # it is gone: whoever writes will say so
+        return stat.S_IMODE(folder.stat().st_mode) & _FILE
+    return PRIVATE & _FILE
 
 
 def give(folder: Path, mode: int) -> None:

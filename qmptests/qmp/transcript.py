@@ -13,6 +13,7 @@ import msgspec
 
 from qmptests.errors import EnvironmentFailure
 from qmptests.qmp.runs import Run, RunLength
+from qmptests.redaction import Redaction
 
 
 class Transcript:
@@ -20,11 +21,13 @@ class Transcript:
 
     A write that fails (a full disk) must not stop the migration: the first failure is kept in
     `problem`, and the rest is dropped. Raises EnvironmentFailure if `path` can't be created.
+    Secrets, which the commands that are sent add to `redaction`, are left out.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, redaction: Redaction | None = None) -> None:
         self.path = path
         self.problem: OSError | None = None
+        self._redaction = redaction if redaction is not None else Redaction()
         self._runs = RunLength()
         self._flood: Run | None = None
         try:
@@ -35,11 +38,13 @@ class Transcript:
     def sent(self, message: dict[str, Any]) -> None:
         """Note a message of ours."""
         self._end_of_run()
-        self._write({"time": _now(), "sent": message})
+        self._write({"time": _now(), "sent": self._redaction.message(message)})
 
     def received(self, message: dict[str, Any]) -> None:
         """Note a message of QEMU's; one that lengthens a flood is written when that ends."""
         now = _now()
+        if self._redaction:
+            message = self._redaction.message(message)
         name = message.get("event")
         if not isinstance(name, str):
             self._end_of_run()

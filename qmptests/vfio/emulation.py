@@ -14,6 +14,7 @@ from typing import Any
 from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.hosts import ExitStatus, LocalHost, Process, deadline, wait
 from qmptests.qmp.events import Event, EventLog
+from qmptests.redaction import Redaction
 from qmptests.vfio import control, spec, start
 from qmptests.vfio.spec import Rule, Spec
 
@@ -36,7 +37,15 @@ class Emulation:
     `report`: what became of each device, by name; complete once QEMU has ended.
     """
 
-    def __init__(self, name: str, host: LocalHost, devices: Sequence[Spec], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        host: LocalHost,
+        devices: Sequence[Spec],
+        log: Path,
+        redaction: Redaction | None = None,
+    ) -> None:
+        self._redaction = redaction if redaction is not None else Redaction()
         self.name = name
         self.host = host
         self.devices = list(devices)
@@ -73,6 +82,7 @@ class Emulation:
         self._command = name, argv
         settings = {
             "argv": list(argv),
+            "shown": self._redaction.arguments(argv),
             "devices": [spec.to_json(device) for device in self.devices],
             "log": str(self.log),
             "control": CONTROL_FD,

@@ -36,7 +36,7 @@ class Settings(NamedTuple):
     `control`: the descriptor of a connected SOCK_SEQPACKET socket to an owner, `listen` that of a
     listening one for all who want to steer; -1 for none. `log`: the call log's path, or "".
     `unlink`: a file that is removed at the end, or "". `guard`: readable once there is no guard any
-    more, or -1.
+    more, or -1. `shown`: what the log has of the command line, if not all of it.
     """
 
     argv: list[str]
@@ -46,6 +46,7 @@ class Settings(NamedTuple):
     listen: int = -1
     unlink: str = ""
     guard: int = -1
+    shown: list[str] | None = None
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Settings":
@@ -68,7 +69,9 @@ class Supervisor:
         ]
         self.control = Control(poll, self._request, started.owner, _socket(settings.listen))
         devices = [spec.to_json(device) for device in settings.devices]
-        self.log = CallLog(started.log, {"argv": settings.argv, "devices": devices})
+        self.log = CallLog(
+            started.log, {"argv": settings.shown or settings.argv, "devices": devices}
+        )
         self._writes = any(map(watches_writes, devices))
         self._alone = settings.control < 0
         #: What became of each device, once the command has ended.

@@ -17,6 +17,7 @@ from qmptests.errors import EnvironmentFailure, InputError, TestedFailure
 from qmptests.guests import Guest, MemoryRange
 from qmptests.hosts import LocalHost, Process, deadline, wait
 from qmptests.qmp import Monitor, Transcript
+from qmptests.redaction import Redaction
 from qmptests.trace import TraceFollower, TraceLog
 from qmptests.vfio.emulation import Emulation
 from qmptests.vfio.profile import to_spec
@@ -70,6 +71,7 @@ class VM:
 
     `trace` can be awaited while it runs: `await vm.trace.wait_for("migrate_set_state", ...)`.
     `wrapper`: words before QEMU's command line (a debugger); `process` is theirs then.
+    `redaction`: the secrets of the run, to which those of its arguments and commands are added.
     """
 
     def __init__(
@@ -82,7 +84,9 @@ class VM:
         guest: Guest,
         folder: Path,
         wrapper: Sequence[str] = (),
+        redaction: Redaction | None = None,
     ) -> None:
+        self.redaction = redaction if redaction is not None else Redaction()
         self.name = name
         self.host = host
         self.build = build
@@ -119,7 +123,9 @@ class VM:
             to_spec(profile, command.emulated_name(n), SEED, profile_name=name, side=side)
             for n, (name, profile) in enumerate(profiles)
         ]
-        return Emulation(self.name, self.host, specs, self.files.vfio) if specs else None
+        if not specs:
+            return None
+        return Emulation(self.name, self.host, specs, self.files.vfio, self.redaction)
 
     async def start(self) -> None:
         """Start QEMU and negotiate QMP.
@@ -137,7 +143,8 @@ class VM:
             trace_file=self.files.trace,
         )
         with contextlib.ExitStack() as undo:
-            transcript = Transcript(self.files.qmp)
+            self.redaction.arguments([*self.wrapper, *self.argv])
+            transcript = Transcript(self.files.qmp, self.redaction)
             undo.callback(transcript.close)
             qmp, qmp_child = socket.socketpair()
             undo.callback(qmp.close)
