@@ -13,7 +13,7 @@ import pytest
 
 from qmptests import printable
 from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.fixtures import evidence, options, verdicts
+from qmptests.fixtures import evidence, options, rootdir, verdicts
 from qmptests.fixtures.cells import RUN, MatrixRun
 from qmptests.fixtures.options import option, values
 from qmptests.matrix import account, cells, request, results, store, summary
@@ -40,6 +40,8 @@ class Controller:
         Raises pytest.UsageError for bad input, with one line; ends pytest with status 3 if this
         machine could not do it.
         """
+        if problem := rootdir.ini_problem(config):
+            raise pytest.UsageError(problem)
         try:
             verdicts.ledgers(config)  # a wrong one is found before anything runs
             matrix, builds = _select(config)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qmptests.fixtures import options
+from qmptests.fixtures import options, rootdir
 
 pytest.register_assert_rewrite("qmptests.suites")
 
@@ -103,6 +103,7 @@ def _parallel(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     for text in MARKERS:
         config.addinivalue_line("markers", text)
+    rootdir.check_options(config, {f"--{n.replace('_', '-')}" for n in (*_LISTS, *_VALUES)})
     for name in _WORDS:
         options.words(config, name)
     for name in (*_LISTS, *_VALUES):
@@ -142,6 +143,7 @@ def pytest_configure_node(node: Any) -> None:
     """An xdist worker reads the matrix from the run folder."""
     from qmptests.fixtures.cells import RUN  # noqa: PLC0415
 
+    node.workerinput[rootdir.WORKER_KEY] = rootdir.ini_problem(node.config)
     run = node.config.stash.get(RUN, None)
     if run is not None:
         node.workerinput["qmptests_run"] = str(run.folder)

@@ -130,7 +130,7 @@ def test_without_a_matrix_one_line_says_what_to_pass(
     result = suite.run(*workers, f"--qemu-results={suite.folder}")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
-        ["the test takes `cell`, but no matrix was asked for: --qemu-matrix smoke --qemu-build *"]
+        ["the test takes `cell`, but no matrix was asked for: --qemu-matrix=smoke --qemu-build=*"]
     )
     assert not suite.folder.exists()
 
