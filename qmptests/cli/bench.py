@@ -14,8 +14,9 @@ from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
 from qmptests.cli.migrate import Progress, check_writable, new_folder, results_mode
 from qmptests.cli.report import gate
-from qmptests.errors import InputError
+from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.outcome import modes
+from qmptests.outcome.record import NO_FAULT_OF_QEMU
 from qmptests.report import comparison, html, page_of_two
 from qmptests.report.runs import BENCH
 from qmptests.units import parse_size
@@ -180,6 +181,8 @@ class _Bench:
             plot.page(self.options["plot_file"], title, inputs, self.pictures)
             click.echo(f"plot: {self.options['plot_file']}")
         click.echo(f"\nevidence: {self.output}")
+        if any(one.result in NO_FAULT_OF_QEMU for one in self.failed):
+            return 125 if self.options["bisect"] else EnvironmentFailure.exit_code
         return gate(
             worse=bool(self.failed) or any(row.worse for row in self.rows),
             told=comparison.told(self.rows),

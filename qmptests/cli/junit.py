@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.outcome.record import NO_FAULT_OF_QEMU
 
 #: A test that ends with one of these says nothing about the thing under test; the last two are how
 #: Python says that the disk, the descriptors or the memory are used up.
@@ -37,7 +38,9 @@ class Counts:
         failure, error, skipped = (case.find(tag) for tag in ("failure", "error", "skipped"))
         if failure is not None:
             message = failure.get("message", "")
-            if message.startswith(_NO_FAULT_OF_QEMU):
+            result = case.find("properties/property[@name='qemu_result']")
+            no_fault = result is not None and result.get("value") in NO_FAULT_OF_QEMU
+            if no_fault or message.startswith(_NO_FAULT_OF_QEMU):
                 self.undecided.append(f"{name}: {_first_line(message)}")
             else:
                 self.failed.append(name)

@@ -1,7 +1,8 @@
 """Hosts: where processes run, and the launcher that owns every one of them."""
 
+from qmptests.hosts.life import Guard, Relied
 from qmptests.hosts.local import LocalHost, local
-from qmptests.hosts.process import ExitStatus, Process
+from qmptests.hosts.process import ExitStatus, Process, is_stopped
 from qmptests.hosts.waiting import (
     ProcessDied,
     WaitTimeout,
@@ -14,13 +15,16 @@ from qmptests.hosts.waiting import (
 
 __all__ = [
     "ExitStatus",
+    "Guard",
     "LocalHost",
     "Process",
     "ProcessDied",
+    "Relied",
     "WaitTimeout",
     "Watched",
     "abandon",
     "deadline",
+    "is_stopped",
     "local",
     "wait",
     "without_deadlines",

@@ -9,10 +9,12 @@ The owner talks to it over a SOCK_SEQPACKET socket, one JSON object a packet. Ow
 
     {"spawn": ID, "argv", "env", "cwd", "fds"}, with the descriptors as SCM_RIGHTS in the order of
     "fds", which are the numbers that the child sees them as
+    {"alive": ID}: asks for a sign of life
 
 Launcher to owner:
 
     {"ready": PID}
+    {"alive": ID}, at once
     {"spawned": ID, "pid"}, with a pidfd
     {"failed": ID, "stage": "fork" or "exec", "errno"}
     {"exited": PID, "status", "cpu_s", "max_rss_kib"}
@@ -119,6 +121,13 @@ class Launcher:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.sock, [json.dumps(message).encode()], fds)
 
+    def obey(self, request: dict[str, object], fds: list[int]) -> None:
+        """Do what the owner's packet asks for."""
+        if "alive" in request:
+            self.send({"alive": request["alive"]})
+        else:
+            self.spawn(request, fds)
+
     def spawn(self, request: dict[str, object], fds: list[int]) -> None:
         """Fork and exec; `settle` answers once the exec has happened or failed."""
         identity, command = request["spawn"], Command(request)
@@ -194,7 +203,7 @@ class Launcher:
                     return
                 if not data:
                     return
-                self.spawn(json.loads(data), fds)
+                self.obey(json.loads(data), fds)
                 for fd in fds:
                     os.close(fd)
             if owner in ready:

@@ -19,15 +19,19 @@ from typing import Any
 
 from qmptests import eventloop, removal
 from qmptests.errors import EnvironmentFailure
-from qmptests.hosts import launcher
-from qmptests.hosts.process import ExitStatus, Process
+from qmptests.hosts import launcher, life
+from qmptests.hosts.process import ExitStatus, Process, is_stopped
 from qmptests.hosts.strays import MARKER, PROCESS_MARKER, complain, kill_strays
-from qmptests.hosts.waiting import wait
+from qmptests.hosts.waiting import WaitTimeout, wait
 
 #: Bytes in a socket's path (unix(7): 108 with the end mark).
 SUN_PATH = 107
 #: Longest temporary directory in which the path of a socket still fits.
 TMPDIR_BYTES = 62
+#: Seconds for a process to be started; a disk may be slow.
+START_S = 30.0
+#: Seconds for a launcher to end: it kills what it owns, and waits for it (reaping.KILLED_S).
+END_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,17 @@ class LocalHost:
         self._ids = 0
         self._pending: dict[int, _Pending] = {}
         self._processes: dict[int, Process] = {}
+        #: Those who wait for a sign of life, by number.
+        self._alive: dict[int, asyncio.Future[None]] = {}
+        self._writable = asyncio.Event()
         self._dead: EnvironmentFailure | None = None
         self._ready: asyncio.Future[None]
         self._starting = asyncio.Lock()
+
+    @property
+    def dead(self) -> EnvironmentFailure | None:
+        """What became of the launcher, and of all that it owned, if it is dead."""
+        return self._dead
 
     async def start(self) -> None:
         """Start the launcher; the second call does nothing."""
@@ -75,7 +87,8 @@ class LocalHost:
             ours = self._socket
             self._ready = _future()
             asyncio.get_running_loop().add_reader(ours.fileno(), self._on_readable)
-            await wait(self._ready, what="the launcher to start", timeout=30)
+            with self._expected():
+                await wait(self._ready, what="the launcher to start", timeout=START_S)
 
     def _fork_launcher(self) -> socket.socket:
         """Start it; returns our end of its socket. Raises OSError."""
@@ -147,8 +160,10 @@ class LocalHost:
             pending = _Pending(name, list(argv), output, _future())
             self._pending[identity] = pending
             try:
-                await self._send(json.dumps(request).encode(), list(table.values()))
-                return await wait(pending.answer, what=f"{name} to be started", timeout=30)
+                with self._expected():
+                    await self._send(request, list(table.values()))
+                    what = f"{name} to be started"
+                    return await wait(pending.answer, what=what, timeout=START_S)
             except OSError as error:
                 raise EnvironmentFailure(
                     f"cannot start {name}: {argv[0]}: {os.strerror(error.errno or 0)}"
@@ -192,14 +207,46 @@ class LocalHost:
             )
         return path
 
-    async def _send(self, data: bytes, fds: list[int]) -> None:
+    async def answer(self) -> None:
+        """Returns when the launcher gives a sign of life; at once where there is none."""
+        if self._socket is None:
+            return
+        self._ids += 1
+        alive = self._alive[self._ids] = _future()
+        try:
+            await self._send({"alive": self._ids}, [])
+            await alive
+        except EnvironmentFailure:
+            return  # it is dead, as everybody knows now
+        finally:
+            self._alive = {number: a for number, a in self._alive.items() if a is not alive}
+
+    def lose(self, why: str) -> None:
+        """Kill the launcher, which did not answer, and all that it owned."""
+        if self._socket is not None:
+            assert self._popen is not None
+            self._popen.kill()
+            self._on_launcher_death(f"{why} and was killed")
+
+    @contextlib.contextmanager
+    def _expected(self) -> Iterator[None]:
+        """The launcher does in a moment what is asked of it here, if it lives."""
+        with contextlib.closing(life.Guard(lambda: [self])) as guard:
+            guard.expect(life.MOMENT_S)
+            try:
+                yield
+            except WaitTimeout as error:
+                raise EnvironmentFailure(str(error)) from error
+
+    async def _send(self, message: dict[str, object], fds: list[int]) -> None:
+        data = json.dumps(message).encode()
         while True:
             if self._dead is not None or self._socket is None:
                 raise self._dead or EnvironmentFailure("the launcher is not running")
             try:
                 socket.send_fds(self._socket, [data], fds)
             except BlockingIOError:
-                await _writable(self._socket)
+                await self._room()
             except (BrokenPipeError, ConnectionResetError):
                 self._on_launcher_death()
             except OSError as error:
@@ -208,6 +255,18 @@ class LocalHost:
                 ) from error
             else:
                 return
+
+    async def _room(self) -> None:
+        """Returns when the launcher has read something, or is dead."""
+        assert self._socket is not None
+        loop, fd = asyncio.get_running_loop(), self._socket.fileno()
+        self._writable = asyncio.Event()
+        loop.add_writer(fd, self._writable.set)
+        try:
+            await wait(self._writable.wait(), what="the launcher to read", timeout=START_S)
+        finally:
+            if self._socket is not None:
+                loop.remove_writer(fd)
 
     def _on_readable(self) -> None:
         while self._socket is not None:
@@ -233,6 +292,10 @@ class LocalHost:
             process = self._processes.pop(message["exited"], None)
             if process is not None:  # else an orphan that the launcher reaped
                 process.ended(status)
+        elif "alive" in message:
+            alive = self._alive.get(message["alive"])
+            if alive is not None and not alive.done():
+                alive.set_result(None)
         elif "ready" in message:
             if not self._ready.done():  # who waited for it may have been interrupted
                 self._ready.set_result(None)
@@ -255,19 +318,26 @@ class LocalHost:
                 self._processes[pid] = process
                 pending.answer.set_result(process)
 
-    def _on_launcher_death(self) -> None:
-        """The launcher died under us: an error in everything that it owned."""
+    def _on_launcher_death(self, why: str = "died") -> None:
+        """The launcher is dead: an error in everything that it owned."""
         if self._socket is None:
             return
         asyncio.get_running_loop().remove_reader(self._socket.fileno())
+        asyncio.get_running_loop().remove_writer(self._socket.fileno())
+        self._writable.set()
         self._socket.close()
         self._socket = None
         said = self._said()
         self._reap_launcher()
         reason = f": {said[-1]}" if said else ""
-        self._dead = EnvironmentFailure(f"the launcher died, and all its processes with it{reason}")
+        self._dead = EnvironmentFailure(
+            f"the launcher {why}, and all its processes with it{reason}"
+        )
         if not self._ready.done():
             self._ready.set_exception(self._dead)
+        for alive in self._alive.values():
+            if not alive.done():
+                alive.set_exception(self._dead)
         for pending in self._pending.values():
             if not pending.answer.done():
                 pending.answer.set_exception(self._dead)
@@ -295,11 +365,11 @@ class LocalHost:
     def _reap_launcher(self) -> None:
         """Wait for the launcher, which is dead or dying; kill it if it does not hurry."""
         if self._popen is not None:
-            try:
-                self._popen.wait(timeout=30)
-            except subprocess.TimeoutExpired:
+            if not self._ends(life.SILENT_S) and (
+                is_stopped(self._popen.pid) or not self._ends(END_S - life.SILENT_S)
+            ):
                 self._popen.kill()
-                self._popen.wait()
+                self._ends(life.SILENT_S)
             if self._popen.returncode != 0:  # killed: what it would have done falls to us
                 kill_strays(self.marker)
                 removal.remove_private(str(self.scratch))
@@ -310,6 +380,13 @@ class LocalHost:
         if self._stderr >= 0:
             os.close(self._stderr)
             self._stderr = -1
+
+    def _ends(self, seconds: float) -> bool:
+        """Whether the launcher ends in that time."""
+        assert self._popen is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(timeout=seconds)
+        return self._popen.returncode is not None
 
     def _said(self) -> list[str]:
         """What the launcher has written on its standard error."""
@@ -363,16 +440,6 @@ def _future() -> "asyncio.Future[Any]":
     future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     future.add_done_callback(lambda done: done.cancelled() or done.exception())
     return future
-
-
-async def _writable(sock: socket.socket) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_writer(sock.fileno(), ready.set)
-    try:
-        await wait(ready.wait(), what="the launcher to read", timeout=30)
-    finally:
-        loop.remove_writer(sock.fileno())
 
 
 _local: LocalHost | None = None

@@ -121,13 +121,22 @@ class Process:
 
     def ended(self, status: ExitStatus | None, error: Exception | None = None) -> None:
         """For the host: the launcher reported the end (or died itself)."""
-        os.close(self._pidfd)
         if self.exited.done():
             return
+        os.close(self._pidfd)
         if status is not None:
             self.exited.set_result(status)
         else:
             self.exited.set_exception(error or RuntimeError("ended without a status"))
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process (proc(5), `stat`); one under a debugger is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] == b"T"
 
 
 def _retrieved(future: "asyncio.Future[ExitStatus]") -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from qmptests.matrix.expression import AXES
 from qmptests.matrix.results import ItemResult, Verdict
-from qmptests.outcome.record import Result
+from qmptests.outcome.record import NO_FAULT_OF_QEMU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _verdict(phase: PhaseReport) -> Verdict:
         return Verdict.EXPECTED if known else Verdict.SKIPPED
     if not phase.when:
         return Verdict.LOST
-    if phase.when != "call" or phase.properties.get("qemu_result") == Result.ENVIRONMENT:
+    if phase.when != "call" or phase.properties.get("qemu_result") in NO_FAULT_OF_QEMU:
         return Verdict.ERROR
     return Verdict.FAILED
 

@@ -11,9 +11,18 @@ import msgspec
 
 from qmptests import eventloop, hosts
 from qmptests.builds import Build
-from qmptests.errors import TestedFailure
+from qmptests.errors import QmptestsError, TestedFailure
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
-from qmptests.migration import aftermath, arrival, collect, remains, settings, transport, verdict
+from qmptests.migration import (
+    aftermath,
+    arrival,
+    collect,
+    halt,
+    remains,
+    settings,
+    transport,
+    verdict,
+)
 from qmptests.migration.observers import Observer, Phase
 from qmptests.migration.plan import Plan
 from qmptests.outcome import folder, modes
@@ -41,6 +50,10 @@ HELD_BANDWIDTH = 1 << 16
 #: Results of an attempt after which another can follow; failures only if none was to be cancelled.
 _CANCELLED = frozenset({Result.CANCELLED})
 _FAILED = frozenset({Result.FAILED_DESTINATION_ALIVE, Result.FAILED_DESTINATION_EXITED})
+#: Phases that are over in a moment, after which as much time is given anew.
+UNLIMITED = frozenset({Phase.STARTED, Phase.CONFIGURED, Phase.READY, Phase.LISTENING})
+#: Seconds after which a teardown is overdue.
+TEARDOWN_S = 2.0
 #: QEMU's default for max-bandwidth, bytes a second.
 DEFAULT_BANDWIDTH = 128 << 20
 
@@ -98,6 +111,8 @@ class Run:
         self.redaction.tree(msgspec.to_builtins(collect.plan_record(plan, self.machine)))
         self.pending_commands: list[dict[str, Any]] = []
         self._began = time.monotonic()
+        self._guard = hosts.Guard(self._relied_on)
+        self._halt: halt.Halt
         #: Where the evidence is now: nowhere yet, in the partial folder, or in its final place.
         self.evidence: Path | None = None
         self.folder: Path
@@ -112,17 +127,27 @@ class Run:
         """All of them, the source first."""
         return [self.source, *self.destinations]
 
+    def _relied_on(self) -> list[hosts.Relied]:
+        """Those without whom nothing ends, if they are stopped; a debugger may stop its QEMU."""
+        emulations = [vm.emulation for vm in self.vms if vm.emulation is not None]
+        qemus = [halt.Qemu(vm, self._halt) for vm in self.vms if not vm.wrapper]
+        return [self.source.host, *emulations, *qemus]
+
     async def go(self) -> Outcome:
         """Run it all. Teardown and evidence come whatever happens in between."""
         created = time.time()
+        self._halt = halt.Halt()
         host = hosts.local()
         self.folder = self.evidence = folder.begin(self.output, self._mode)
         self.source = self._vm("source", host, self.plan.source, self.plan.source_args)
         debugged = bool(self.plan.wrapper)
-        with terminal.restored(debugged):
+        with terminal.restored(debugged), contextlib.closing(self._guard):
+            self._guard.expect(self.plan.timeout_s)
             with hosts.without_deadlines(debugged):
                 result, error, failure = await self._go()
             interrupted = isinstance(failure, asyncio.CancelledError)
+            self._halt.over()
+            self._guard.hurry(TEARDOWN_S)
             with hosts.without_deadlines(debugged and not interrupted):
                 ending = asyncio.ensure_future(self._end(created, result, error, failure))
             try:
@@ -144,7 +169,10 @@ class Run:
         failure: BaseException | None = None
         result, error = Result.INTERRUPTED, ""
         try:
-            result, error = await self._attempts()
+            attempts = self._attempts()
+            result, error = await hosts.wait(
+                attempts, what="the migration", timeout=None, alive=[self._halt]
+            )
         except BaseException as problem:  # noqa: BLE001 - it is recorded, and raised again in `go`
             failure = problem
             result, error = verdict.of_error(problem, self.phase), _line(problem)
@@ -168,10 +196,16 @@ class Run:
     ) -> tuple[OutcomeRecord, Path]:
         """Stop what runs and write the evidence."""
         failed_in = self.phase
-        await self._stop(self.vms)
+        problems = await asyncio.gather(*(vm.stop() for vm in self.vms), return_exceptions=True)
         try:
             await self._reached(Phase.STOPPED)
+            for problem in problems:
+                if problem is not None and not isinstance(problem, QmptestsError):
+                    raise problem
         finally:
+            lost = [str(p) for p in problems if isinstance(p, QmptestsError)]
+            lost += [str(self.source.host.dead)] if self.source.host.dead else []
+            result, error = verdict.of_lost(result, error, lost)
             left = remains.collected(self, created)
             result, error = verdict.of_remains(result, error, left)
             record = collect.outcome(self, created, result, error)
@@ -244,6 +278,8 @@ class Run:
 
     async def _reached(self, phase: Phase) -> None:
         self.phase = phase
+        if phase in UNLIMITED:
+            self._guard.expect(self.plan.timeout_s)
         at_ms = round((time.monotonic() - self._began) * 1e3, 3)
         self.phases.append(PhaseRecord(name=phase, at_ms=at_ms))
         for observer in self._observers:

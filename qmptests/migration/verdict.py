@@ -8,7 +8,13 @@ from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.hosts import ExitStatus, ProcessDied, WaitTimeout
 from qmptests.migration.observers import Phase
 from qmptests.migration.sanitizers import Report
-from qmptests.outcome.record import DeviceRecord, DmaRecord, Result, SideRecord
+from qmptests.outcome.record import (
+    NO_FAULT_OF_QEMU,
+    DeviceRecord,
+    DmaRecord,
+    Result,
+    SideRecord,
+)
 from qmptests.qmp import CommandError
 
 #: What a device writes to memory at a time, bytes.
@@ -166,6 +172,17 @@ class Remains:
 SHELL_SIGNAL = 128
 
 
+def of_lost(result: Result, error: str, lost: Sequence[str]) -> tuple[Result, str]:
+    """The result and reason when one of our own processes was lost, in these words, at the end.
+
+    How a QEMU ended is not known then, and that is a part of every result.
+    """
+    words = [text for text in dict.fromkeys(lost) if text not in error]
+    if not words or result is Result.INTERRUPTED:
+        return result, error
+    return Result.ENVIRONMENT, "; ".join(text for text in (*words, error) if text)
+
+
 def of_remains(result: Result, error: str, remains: Sequence[Remains]) -> tuple[Result, str]:
     """The result and reason with the processes' ends: a crash outweighs what was seen before.
 
@@ -309,7 +326,7 @@ def exit_code(result: Result, expected: Result, phase: str) -> int:
     """The command line's exit status for an outcome (design: 0 as expected, 1, 2, 3)."""
     if result == expected:
         return 0
-    if result is Result.ENVIRONMENT:
+    if result in NO_FAULT_OF_QEMU:
         return EnvironmentFailure.exit_code
     # A setting that QEMU refuses before anything was migrated is the user's to correct.
     if result is Result.QMP_ERROR and phase == Phase.STARTED:

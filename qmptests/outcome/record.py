@@ -60,6 +60,10 @@ class Result(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+NO_FAULT_OF_QEMU = frozenset({Result.ENVIRONMENT, Result.EMULATION_FAILED})
+"""Results that say nothing about QEMU: what it ran on, or with, failed."""
+
+
 class BuildRecord(msgspec.Struct, kw_only=True):
     """Which QEMU it was."""
 

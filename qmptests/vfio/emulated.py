@@ -245,12 +245,14 @@ class Emulated:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def report(self, counts: dict[str, int]) -> dict[str, Any]:
-        """What became of it, for the outcome; finishes the check of what it was given."""
+    def finish(self) -> bool:
+        """One block of what it was given and is still to be checked; as `prepare`."""
         if self.device.state in (State.RUNNING, State.RUNNING_P2P):
             self._begin_check()
-        while self._checker is not None:
-            self.check()
+        return self.check()
+
+    def report(self, counts: dict[str, int]) -> dict[str, Any]:
+        """What became of it, for the outcome, once all was checked."""
         device = self.device
         return {
             "name": self.name,

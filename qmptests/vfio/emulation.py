@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -24,6 +25,8 @@ CONTROL_FD = 6
 #: Seconds for the supervisor to answer a request, and to report once QEMU has ended.
 ANSWER_S = 10.0
 REPORT_S = 30.0
+#: Seconds for the supervisor to end when its owner has hung up.
+END_S = 5.0
 
 
 class SupervisorDied(TestedFailure):
@@ -62,6 +65,8 @@ class Emulation:
         self._socket: socket.socket | None = None
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._requests = 0
+        #: Why it was given up, if it was.
+        self._lost = ""
         #: The command that is to be started, and the process once it was.
         self._command: tuple[str, Sequence[str]] = ("", ())
         self._started: asyncio.Future[Process]
@@ -230,7 +235,8 @@ class Emulation:
         said = ""
         if ended.result().returncode > 0 and (words := self.supervisor.last_lines(1)):
             said = f": {words[-1]}"
-        self.problems.append(f"the supervisor of {self.name} died first: it {ended.result()}{said}")
+        how = f"{self._lost}, and {ended.result()}" if self._lost else f"{ended.result()}{said}"
+        self.problems.append(f"the supervisor of {self.name} died first: it {how}")
 
     def _hang_up(self) -> None:
         if self._socket is not None:
@@ -238,9 +244,21 @@ class Emulation:
             self._socket.close()
             self._socket = None
 
+    async def answer(self) -> None:
+        """Returns when the supervisor gives a sign of life; at once where none is needed."""
+        if self._socket is not None and not self.supervisor.exited.done():
+            with contextlib.suppress(TestedFailure, EnvironmentFailure, OSError):
+                await self.request("alive")
+
+    def lose(self, why: str) -> None:
+        """Kill the supervisor, which did not answer; its QEMU dies with it."""
+        if not self.supervisor.exited.done():
+            self._lost = why
+            self.supervisor.signal(signal.SIGKILL)
+
     async def finish(self) -> None:
         """QEMU has ended: wait until the supervisor has checked and reported everything."""
-        with contextlib.suppress(TestedFailure):
+        with contextlib.suppress(TestedFailure, EnvironmentFailure):
             await wait(
                 asyncio.shield(self._reported),
                 what=f"the supervisor of {self.name} to report",
@@ -254,8 +272,7 @@ class Emulation:
             await self.finish()
         self._hang_up()
         if hasattr(self, "supervisor"):
-            await wait(
-                asyncio.shield(self.supervisor.exited),
-                what=f"the supervisor of {self.name} to end",
-                timeout=REPORT_S,
-            )
+            with contextlib.suppress(EnvironmentFailure):  # the launcher is dead, and so is it
+                done, _ = await asyncio.wait({self.supervisor.exited}, timeout=END_S)
+                if not done:  # it has nobody to answer to any more
+                    await self.supervisor.kill()

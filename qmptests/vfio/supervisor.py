@@ -158,6 +158,9 @@ class Supervisor:
     def _reap(self) -> int:
         """The command has ended: finish the checks and report."""
         _, status, usage = os.wait4(self._pid, 0)
+        for emulated in self.devices:
+            while emulated.finish():
+                self._hear()
         self.reports = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
         self.log.note("", "ended", status=os.waitstatus_to_exitcode(status))
         self.log.close()
@@ -172,6 +175,12 @@ class Supervisor:
         self.control.drain(2000)
         return status
 
+    def _hear(self) -> None:
+        """Those who steer, in the middle of long work: they may ask whether we live."""
+        for fd, events in self._poll.poll(0):
+            if fd in self.control:
+                self.control.ready(fd, events)
+
     def _give_up(self) -> int:
         """The owner, or the guard, is gone: so is everything else."""
         for line in reaping.end_descendants():
@@ -182,6 +191,8 @@ class Supervisor:
     def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         """What someone at a control socket wants; ValueError has its words."""
         do, device = asked.text(request, "do"), asked.text(request, "device", "")
+        if do == "alive":
+            return {}
         if do == "release":
             return {"released": self.service.release(device)}
         if do == "status":

@@ -25,6 +25,7 @@ import os, signal
 import pytest
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.migration import Observer
+from qmptests.vm.devices import load
 
 class NoDisk(Observer):
     async def reached(self, phase, run):
@@ -39,6 +40,14 @@ def test_it_migrates(migration):
 
 def test_machine_failed(migration):
     assert migration(vm="none").run(NoDisk()).completed
+
+class Killed(Observer):
+    async def reached(self, phase, run):
+        if phase == "started":
+            run.source.emulation.supervisor.signal(signal.SIGKILL)
+
+def test_emulation_failed(migration):
+    assert migration(vm="none", devices=[load("idle")]).run(Killed()).completed
 
 def test_not_for_this_build(migration):
     migration(vm="none", capabilities=["teleport"]).run()
@@ -247,6 +256,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ET.Element]:
         (["passes", "known"], 0, "1 of 2 tests passed"),
         (["fails", "passes", "disk_full", "unprepared"], 1, "1 of 4 tests failed, test_fails"),
         (["passes", "machine_failed"], 125, "test_machine_failed: qmptests.errors.Environment"),
+        (["emulation_failed"], 125, "test_emulation_failed: AssertionError: assert False"),
         (["not_for_this_build"], 125, "test_not_for_this_build: qmptests.errors.InputError: "),
         (["disk_full"], 125, "test_disk_full: OSError: [Errno 28] No space left on device"),
         (["unprepared"], 125, "test_unprepared: failed on setup with"),

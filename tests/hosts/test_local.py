@@ -45,9 +45,9 @@ def test_death_by_signal_is_named(host: LocalHost) -> None:
 
 def test_exec_failure_is_one_clear_line(host: LocalHost) -> None:
     with pytest.raises(
-        EnvironmentFailure, match=r"^cannot start ghost: /nonexistent: No such file"
+        EnvironmentFailure, match=r"^cannot start ghost: /nonexistent/ghost: No such file"
     ):
-        eventloop.run(host.spawn("ghost", ["/nonexistent"]))
+        eventloop.run(host.spawn("ghost", ["/nonexistent/ghost"]))
 
 
 def test_descriptors_arrive_at_the_wanted_numbers(host: LocalHost, tmp_path: Path) -> None:

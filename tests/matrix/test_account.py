@@ -20,6 +20,7 @@ from qmptests.matrix.results import ItemResult, Verdict, by_pair, count
 
 KNOWN = {"qemu_issue": "stuck"}
 ENVIRONMENT = {"qemu_result": "environment"}
+EMULATION = {"qemu_result": "emulation-failed"}
 
 How = tuple[str, dict[str, str]]
 
@@ -29,6 +30,7 @@ FAILED: How = ("failed", {})
 SKIPPED: How = ("skipped", {})
 EXPECTED: How = ("skipped", KNOWN)
 NO_QEMU: How = ("failed", ENVIRONMENT)
+NO_DEVICE: How = ("failed", EMULATION)
 DIED: str = "died"
 
 
@@ -52,7 +54,7 @@ def judge(*reports: PhaseReport) -> ItemResult:
 def histories() -> Iterator[list[tuple[str, How | str]]]:
     """Every way in which pytest runs an item: no call after a setup that did not pass."""
     setups: list[How | str] = [PASSED, FAILED, SKIPPED, NO_QEMU, DIED]
-    calls: list[How | str] = [PASSED, FAILED, SKIPPED, EXPECTED, NO_QEMU, DIED]
+    calls: list[How | str] = [PASSED, FAILED, SKIPPED, EXPECTED, NO_QEMU, NO_DEVICE, DIED]
     teardowns: list[How | str] = [PASSED, FAILED, NO_QEMU, DIED]
     for setup in setups:
         if setup == DIED:
@@ -75,7 +77,7 @@ def right(phases: list[tuple[str, How | str]]) -> Verdict:
             return Verdict.LOST
         if how == FAILED and when == "call":
             return Verdict.FAILED
-        if how in (FAILED, NO_QEMU):
+        if how in (FAILED, NO_QEMU, NO_DEVICE):
             return Verdict.ERROR
     if ("call", EXPECTED) in phases:
         return Verdict.EXPECTED

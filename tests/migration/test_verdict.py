@@ -14,6 +14,7 @@ from qmptests.migration.verdict import (
     exit_code,
     of_end,
     of_error,
+    of_lost,
     of_remains,
 )
 from qmptests.outcome import Result
@@ -164,6 +165,21 @@ def test_exit_status_is_0_only_for_what_was_expected() -> None:
     assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.STARTED) == 2
     assert exit_code(Result.QMP_ERROR, Result.COMPLETED, Phase.LISTENING) == 1
     assert exit_code(Result.ENVIRONMENT, Result.COMPLETED, "") == 3
+    assert exit_code(Result.EMULATION_FAILED, Result.COMPLETED, Phase.ACTIVE) == 3
+
+
+def test_who_was_lost_at_the_end_stands_before_what_was_seen() -> None:
+    lost = ["the launcher died", "the launcher died"]
+    assert of_lost(Result.TIMED_OUT, "too late", lost) == (
+        Result.ENVIRONMENT,
+        "the launcher died; too late",
+    )
+    assert of_lost(Result.ENVIRONMENT, "the launcher died", lost) == (
+        Result.ENVIRONMENT,
+        "the launcher died",
+    )
+    assert of_lost(Result.INTERRUPTED, "interrupted", lost) == (Result.INTERRUPTED, "interrupted")
+    assert of_lost(Result.COMPLETED, "", []) == (Result.COMPLETED, "")
 
 
 @pytest.mark.parametrize(
