@@ -18,7 +18,7 @@ from qmptests.fixtures.cells import RUN, MatrixRun
 from qmptests.fixtures.options import option, values
 from qmptests.matrix import account, cells, request, results, store, summary
 from qmptests.migration import lost
-from qmptests.outcome import modes
+from qmptests.outcome import folder as folders
 
 
 class Controller:
@@ -225,14 +225,10 @@ def _make_folder(config: pytest.Config) -> Path:
     if not wanted or config.option.collectonly:
         factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
         return factory.mktemp("qemu")
-    folder = Path(wanted).absolute()
-    try:
-        modes.make(folder, options.mode(config))
-    except FileExistsError as error:
-        raise InputError(f"{folder} exists already: results are never overwritten") from error
-    except OSError as error:
-        raise InputError(f"cannot create {folder}: {error.strerror}") from error
-    return folder
+    place, mode = Path(wanted).absolute(), options.mode(config)
+    if config.getoption("qemu_results_numbered"):
+        return folders.first_free(place, lambda path: folders.make(path, mode))
+    return folders.make(place, mode)
 
 
 def _cell_of(matrix: store.Matrix, nodeid: str) -> cells.Cell | None:

@@ -52,6 +52,7 @@ _WORDS = ("qemu_args", "qemu_source_args", "qemu_destination_args", "qemu_wrappe
 _FLAGS = {
     "qemu_no_deprecated": "leave deprecated machine types out of the matrix",
     "qemu_same_build": "pairs of a build with itself as well, where there are several builds",
+    "qemu_results_numbered": "if that folder is there, one with a number after its name",
     "qemu_pause_on_failure": "keep both VMs of a failed migration until Enter is pressed",
 }
 #: pytest's options that ask for something else than to run tests, or to collect them.

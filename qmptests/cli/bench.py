@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from qmptests import builds, files, jsontext
 from qmptests.bench import plot, prediction, rival, rounds, sample, sweep, tables, variants
 from qmptests.bench.sample import Sample
 from qmptests.bench.setting import BUSY, IDLE, VM, Setting
-from qmptests.cli.migrate import Progress, check_writable, new_folder, results_mode
+from qmptests.cli.migrate import Progress, check_writable, default_folder, results_mode
 from qmptests.cli.report import gate
 from qmptests.errors import EnvironmentFailure, InputError
-from qmptests.outcome import modes
+from qmptests.outcome import folder, modes
 from qmptests.outcome.record import NO_FAULT_OF_QEMU
 from qmptests.report import comparison, html, page_of_two
 from qmptests.report.runs import BENCH
@@ -150,7 +151,6 @@ class _Bench:
         self.setting = setting
         self.options = options
         self.say = say
-        self.output: Path = options["output"] or new_folder("bench-reinit")
         self.mode = modes.parse(options["results_mode"])
         self.report: dict[str, Any] = {"format": FORMAT, "inputs": dict(setting.inputs())}
         #: What --plot shows.
@@ -159,6 +159,17 @@ class _Bench:
         self.failed: list[Sample] = []
         #: What was judged of the build of --against.
         self.rows: list[comparison.Row] = []
+
+    @cached_property
+    def output(self) -> Path:
+        """The folder for the evidence, made when the first of it comes."""
+        if not self.options["output"]:
+            wanted = default_folder("bench-reinit")
+            return folder.first_free(wanted, lambda path: folder.make(path, self.mode))
+        output: Path = self.options["output"]
+        if not output.exists():
+            folder.make(output, self.mode)
+        return output
 
     def go(self) -> int:
         """Run it, print and write; returns the exit status."""
@@ -240,8 +251,6 @@ class _Bench:
                 told.append((point, with_reinit, prediction.downtime_ms(here, reinit=with_reinit)))
                 plan = variant.plan(here)
                 sides.append((tables.side(point, with_reinit), replace(plan, timeout_s=30.0)))
-        if not self.output.exists():
-            modes.make(self.output, self.mode)
         written = {tables.side(point, yes): ms for point, yes, ms in told}
         file = self.output / "prediction.json"
         files.write(file, jsontext.encode(written), modes.of_files(self.output))

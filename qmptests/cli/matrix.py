@@ -11,7 +11,7 @@ import click
 import qmptests
 from qmptests import jsontext
 from qmptests.cli.builds import progress_line
-from qmptests.cli.migrate import check_writable, new_folder, results_mode, words
+from qmptests.cli.migrate import check_writable, default_folder, results_mode, words
 from qmptests.errors import EnvironmentFailure, TestedFailure
 from qmptests.matrix import request, results, selection, store, summary
 from qmptests.matrix.results import RunResults, Verdict
@@ -231,15 +231,17 @@ def _run(options: dict[str, Any]) -> NoReturn:
     from qmptests.cli.live import Live  # noqa: PLC0415 - `--list` and `--help` need no pytest
     from qmptests.cli.session import Session  # noqa: PLC0415
 
-    folder = options["output"] or new_folder("matrix")
+    asked = arguments(options, options["output"] or default_folder("matrix"))
+    asked += ["--qemu-results-numbered"] * (options["output"] is None)
     for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
         os.environ.pop(name, None)
     session, live = Session(), Live(quiet=options["quiet"])
     try:
-        session.run(arguments(options, folder), live)
+        session.run(asked, live)
     finally:
         live.close()
-    if session.matrix is not None and session.results is not None:
+    if session.folder and session.matrix and session.results:
+        folder = options["output"] or Path(os.path.relpath(session.folder))
         for line in summary.lines(session.matrix, session.results, folder):
             click.echo(line, err=options["as_json"])
         if options["as_json"]:

@@ -129,10 +129,17 @@ def migrate(**options: Any) -> None:
     if json_file not in {"", "-"}:
         check_writable(Path(json_file))
     plan = plan_from(options, say)
-    output = options["output"] or new_folder(plan.name)
+    observers = [say, PauseOnFailure(say.line)] if plan.pause_on_failure else [say]
+    mode = modes.parse(options["results_mode"])
+
+    def run(output: Path) -> "Outcome":
+        return run_migration(plan, output, observers, mode=mode)
+
     try:
-        observers = [say, PauseOnFailure(say.line)] if plan.pause_on_failure else [say]
-        outcome = run_migration(plan, output, observers, mode=modes.parse(options["results_mode"]))
+        if options["output"]:
+            outcome = run(options["output"])
+        else:
+            outcome = folder.first_free(default_folder(plan.name), run)
     finally:
         say.close()
     for line in (*downtime.explained(outcome), *summary.lines(outcome)):
@@ -142,14 +149,9 @@ def migrate(**options: Any) -> None:
     sys.exit(exit_code(outcome.record.result, plan.expected, outcome.record.last_phase))
 
 
-def new_folder(name: str) -> Path:
-    """A folder of this moment and name; numbered if another one was started in this second."""
-    wanted = RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
-    path, number = wanted, 1
-    while folder.is_taken(path):
-        number += 1
-        path = wanted.with_name(f"{wanted.name}-{number}")
-    return path
+def default_folder(name: str) -> Path:
+    """A folder of this moment and name, which another one that began in this second may have."""
+    return RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 
 def plan_from(options: dict[str, Any], say: "Progress") -> Plan:

@@ -1,13 +1,19 @@
 """Folders of evidence: written under a temporary name, renamed into place when whole."""
 
+import contextlib
 import errno
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from qmptests import files, jsontext
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.outcome import modes
 from qmptests.outcome.record import SCHEMA, OutcomeRecord
+
+T = TypeVar("T")
 
 #: A folder that still has this ending was never finished: its run was killed.
 PARTIAL = ".partial"
@@ -17,33 +23,63 @@ def _partial(final: Path) -> Path:
     return final.with_name(final.name + PARTIAL)
 
 
-def is_taken(final: Path) -> bool:
-    """Whether there is such a folder, or one that is to get this name."""
-    # lexists: a dangling link is in the way too, and a folder that may not be looked into is not.
-    return os.path.lexists(final) or os.path.lexists(_partial(final))
+class Taken(InputError):
+    """There is such a folder already, or one that is to get this name."""
+
+
+def first_free(wanted: Path, make: Callable[[Path], T]) -> T:
+    """What `make` makes of `wanted`, or of the first of `wanted`-2, -3, ... that is not taken.
+
+    `make` raises Taken for one that is, and must find out and take it in one step.
+    """
+    for number in itertools.count(1):
+        with contextlib.suppress(Taken):
+            return make(wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}"))
+    raise AssertionError
+
+
+def make(folder: Path, mode: int = modes.PRIVATE) -> Path:
+    """Create a folder for a run's results; raises InputError, Taken if it is there."""
+    try:
+        modes.make(folder, mode)
+    except FileExistsError as error:
+        raise Taken(f"{folder} exists already: results are never overwritten") from error
+    except OSError as error:
+        raise InputError(f"cannot create {folder}: {error.strerror}") from error
+    return folder
 
 
 def begin(final: Path, mode: int = modes.PRIVATE) -> Path:
-    """Create the folder that becomes `final`; raises InputError if that exists already.
+    """Create the folder that becomes `final`; raises Taken if that exists already.
 
     It is private until it is finished; `mode` is that of missing folders above it.
     """
     if not final.name:
         raise InputError(f"{final} can't be a results folder")
     partial = _partial(final)
-    if os.path.lexists(final):
-        raise InputError(f"{final} exists already: results are never overwritten")
+    _refuse_taken(final)
     try:
         if not partial.parent.exists():
             modes.make(partial.parent, mode)
         partial.mkdir(modes.PRIVATE)
     except FileExistsError as error:
-        raise InputError(
+        raise Taken(
             f"{partial} is there: another run writes it, or was killed; remove it first"
         ) from error
     except OSError as error:
         raise EnvironmentFailure(f"cannot create {partial}: {error.strerror}") from error
+    try:
+        _refuse_taken(final)  # another run may have finished it since
+    except Taken:
+        partial.rmdir()
+        raise
     return partial
+
+
+def _refuse_taken(final: Path) -> None:
+    # lexists: a dangling link is in the way too, and a folder that may not be looked into is not.
+    if os.path.lexists(final):
+        raise Taken(f"{final} exists already: results are never overwritten")
 
 
 def resume(final: Path, mode: int = modes.PRIVATE) -> Path:

@@ -250,3 +250,37 @@ def run_of(*verdicts: Verdict, findings: int = 0, end: int = 0) -> RunResults:
 )
 def test_the_exit_status_tells_whose_fault_it_is(run: RunResults, code: int) -> None:
     assert status(run) == code
+
+
+#: `qmptests` in a second that does not pass.
+IN_ONE_SECOND = """
+import sys, time
+from qmptests.cli.main import main
+at = time.gmtime(0)
+time.strftime = lambda form, *_, real=time.strftime: real(form, at)
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["migrate", "matrix"])
+def test_runs_that_start_in_one_second_in_one_directory_have_a_folder_each(
+    tmp_path: Path, command: str
+) -> None:
+    words = (*SMALL, "-q", "--vm", "none")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", IN_ONE_SECOND, command, *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0], said
+    folders = sorted(path.name for path in (tmp_path / "qmptests-results").iterdir())
+    first = folders[0]
+    assert folders == [first, f"{first}-2", f"{first}-3"]
+    shown = sorted(name for text in said for name in re.findall(r"qmptests-results/(\S+)", text))
+    assert shown == folders, said

@@ -2,6 +2,10 @@
 
 import json
 import os
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -9,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qmptests.errors import EnvironmentFailure, InputError
+from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
 from qmptests.outcome import SCHEMA, OutcomeRecord, Result, folder
 from qmptests.outcome.record import HostRecord, PlanRecord
 
@@ -102,3 +106,47 @@ def test_a_damaged_outcome_is_an_input_error_or_still_right(
         folder.load(tmp_path)
     except InputError as error:
         assert "\n" not in str(error)  # noqa: PT017
+
+
+def test_of_many_that_want_one_name_each_gets_another(tmp_path: Path) -> None:
+    """They find out and take it in one step, however close together they come."""
+    start = threading.Barrier(8)
+
+    def take(make: Callable[[Path], Path]) -> Path:
+        start.wait()
+        return folder.first_free(tmp_path / "in" / "run", make)
+
+    for make, ending in ((folder.begin, folder.PARTIAL), (folder.make, "")):
+        with ThreadPoolExecutor(8) as pool:
+            got = sorted(pool.map(take, [make] * 8))
+        names = ["run", *(f"run-{number}" for number in range(2, 9))]
+        assert {path.name for path in got} == {f"{name}{ending}" for name in names}
+        assert sorted((tmp_path / "in").iterdir()) == got
+        shutil.rmtree(tmp_path / "in")
+
+
+def test_what_is_wrong_with_a_place_is_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for make in (folder.begin, folder.make):
+        with pytest.raises(QmptestsError, match="Not a directory"):
+            folder.first_free(tmp_path / "file" / "run", make)
+
+
+def test_a_folder_that_was_finished_in_between_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look for the final name and the making of the partial one."""
+    other = folder.begin(tmp_path / "run")
+    looks: list[Path] = []
+
+    def look(path: Path) -> bool:
+        looks.append(path)
+        if len(looks) == 1:
+            return False  # and now the other run finishes
+        return path.exists()
+
+    folder.finish(other, record())
+    monkeypatch.setattr("os.path.lexists", look)
+    with pytest.raises(InputError, match="exists already"):
+        folder.begin(tmp_path / "run")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
