@@ -2,17 +2,26 @@
 
 import os
 
-from qmptests.vfio import syscalls
+from qmptests.vfio import descriptors, syscalls
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.memory import Mappings, ProcessMemory, process_of
+from qmptests.vfio.sources import FileSource, ProcessSource, Sources, open_file
 
 
 class CallingProcess(ProcessMemory):
     """`calls.Caller` for the call `identity`. What fails because nobody waits any more is Gone."""
 
-    def __init__(self, listener: Listener, identity: int, thread: int, mappings: Mappings) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        identity: int,
+        thread: int,
+        mappings: Mappings,
+        sources: Sources,
+    ) -> None:
         self._listener = listener
         self._identity = identity
+        self._sources = sources
         try:
             super().__init__(thread, mappings)
         except (FileNotFoundError, ProcessLookupError):
@@ -36,6 +45,23 @@ class CallingProcess(ProcessMemory):
             return syscalls.take_descriptor(pidfd, number)
         finally:
             os.close(pidfd)
+
+    def source(self) -> ProcessSource:
+        """Its memory, for longer than the call."""
+        try:
+            return self._sources.memory(self, process_of(self.thread))
+        finally:
+            self._listener.check(self._identity)
+
+    def file(self, number: int, end: int) -> FileSource:
+        """The file that is its descriptor of that number, as `calls.Caller` has it."""
+        return self._sources.file(self.descriptor(number), end)
+
+    def is_iommufd(self, number: int) -> bool:
+        """Whether its descriptor of that number is the iommufd. Raises OSError (EBADF)."""
+        if number != descriptors.IOMMUFD:
+            os.close(open_file(self.descriptor(number)))
+        return number == descriptors.IOMMUFD
 
     def pidfd(self) -> int:
         """A descriptor of the caller's process, whatever becomes of its number."""

@@ -9,7 +9,8 @@ from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from qmptests.vfio import abi, descriptors
-from qmptests.vfio.abi import Feature, FeatureFlag, Vfio
+from qmptests.vfio.abi import Feature, FeatureFlag, Iommu, Vfio
+from qmptests.vfio.iova import PAGE, Source
 from qmptests.vfio.requests import FEATURES, REQUESTS, SET_STATE, Detail
 from qmptests.vfio.words import feature_word, state_of, state_word
 
@@ -42,6 +43,17 @@ class Caller(Memory, Protocol):
 
     def descriptor(self, number: int) -> int:
         """A duplicate of its descriptor, which is ours. Raises OSError (EBADF)."""
+
+    def source(self) -> Source | None:
+        """Its memory, for longer than the call; None where there is nothing to take hold of."""
+
+    def file(self, number: int, end: int) -> Source | None:
+        """The file that is its descriptor of that number. Raises OSError: EBADF if that is not
+        open; EINVAL for a device's registers (a dma-buf) that end before `end`.
+        """
+
+    def is_iommufd(self, number: int) -> bool:
+        """Whether its descriptor of that number is an iommufd. Raises OSError (EBADF)."""
 
 
 class Call(NamedTuple):
@@ -132,6 +144,8 @@ def decode(role: str, request: int, address: int, memory: Memory) -> Call:
                 return _decode_feature(address, memory)
             if request == Vfio.DEVICE_RESET:
                 return Call("reset", address)
+        if role == "iommufd" and request & 0xFF in _NUMBERS:
+            memory.read(address, 4)
         raise Unknown(_explain(role, request))
     name, layout, minimum, show, strict = known
     try:
@@ -139,7 +153,7 @@ def decode(role: str, request: int, address: int, memory: Memory) -> Call:
         size = int.from_bytes(data[:4], "little")
         if size < minimum:
             return Call(name, address, None, address, size, errno=errno.EINVAL)
-        if strict and size > layout.size and any(_rest(memory, address, layout.size, size)):
+        if strict and not _zeros(memory, address + layout.size, address + size):
             return Call(name, address, None, address, size, errno=errno.E2BIG)
     except OSError as error:
         return _unreadable(name, address, error)
@@ -206,9 +220,25 @@ def _read(memory: Memory, address: int, longest: int, shortest: int) -> bytes:
         return memory.read(address, max(shortest, min(size, longest)))
 
 
-def _rest(memory: Memory, address: int, begin: int, end: int) -> bytes:
-    """What a newer caller has that we know nothing of: of a page of it, which is more than any."""
-    return memory.read(address + begin, min(end - begin, 4096))
+#: What is looked at in one go, of what a newer caller has that we know nothing of.
+_ZEROS = bytes(1 << 20)
+
+
+def _zeros(memory: Memory, begin: int, end: int) -> bool:
+    """Whether there is nothing but zeros (check_zeroed_user). Raises OSError (EFAULT) if they end
+    before anything else came.
+    """
+    while begin < end:
+        length = min(end - begin, len(_ZEROS))
+        try:
+            data = memory.read(begin, length)
+        except OSError:  # it ends here: page by page
+            length = min(end - begin, PAGE - begin % PAGE)
+            data = memory.read(begin, length)
+        if data != _ZEROS[:length]:
+            return False
+        begin += length
+    return True
 
 
 def _unreadable(name: str, address: int, error: OSError) -> Call:
@@ -216,6 +246,9 @@ def _unreadable(name: str, address: int, error: OSError) -> Call:
         raise error
     return Call(name, address, errno=errno.EFAULT)
 
+
+#: An iommufd looks for the size before it looks at the request (iommufd_fops_ioctl).
+_NUMBERS = range(min(Iommu) & 0xFF, (max(Iommu) & 0xFF) + 1)
 
 _ROLES = {"device": "a device", "iommufd": "an iommufd", "data": "a migration data descriptor"}
 

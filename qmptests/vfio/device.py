@@ -14,6 +14,8 @@ from qmptests.vfio.spec import IOMMU_TRACKING, Spec
 
 #: Offsets of regions in the device's descriptor (VFIO_PCI_OFFSET_SHIFT).
 REGION_SHIFT = 40
+#: Bytes of a UUID.
+_UUID = 16
 
 _FLAGS = int(abi.DeviceFlag.PCI | abi.DeviceFlag.RESET)
 _Handler = Callable[[Call, Caller, float], Answer]
@@ -125,25 +127,40 @@ class Device:
                 return self._latency[word]
         return self._latency.get(call.name, 0.0)
 
-    def _bind(self, call: Call, memory: Memory, now: float) -> Answer:
+    def _bind(self, call: Call, memory: Caller, now: float) -> Answer:
+        """A token is for a virtual function whose physical one asks for it: not for this device."""
         asked: abi.BindIommufd = call.argument
-        if asked.flags or asked.iommufd < 0 or self.bound_at is not None:
+        if asked.iommufd < 0 or asked.flags & ~abi.BIND_TOKEN or self.bound_at is not None:
             return Answer(errno=errno.EINVAL)
+        if asked.flags:
+            memory.read(asked.token_uuid_ptr, _UUID)
+            return Answer(errno=errno.EINVAL)
+        if not memory.is_iommufd(asked.iommufd):
+            return Answer(errno=errno.EBADFD)
         tracking = self.spec.dirty_tracking == IOMMU_TRACKING
         self.devid = self.iommufd.bind(self.name, dirty_tracking=tracking)
         self.bound_at = now
         return put(call, memory, abi.BIND_IOMMUFD, asked._replace(out_devid=self.devid))
 
     def _attach(self, call: Call, memory: Memory, _: float) -> Answer:
+        """With a PASID it fails, as for a page table that is made for none."""
         asked: abi.AttachIommufdPt = call.argument
-        if asked.flags:
+        if asked.flags & ~abi.ATTACH_PASID or (
+            asked.flags and call.size < abi.ATTACH_IOMMUFD_PT.size
+        ):
             return Answer(errno=errno.EINVAL)
+        if asked.flags:
+            known = asked.pt_id in self.iommufd.objects
+            return Answer(errno=errno.EINVAL if known else errno.ENOENT)
         pt_id = self.iommufd.attach(self.devid, asked.pt_id)
         return put(call, memory, abi.ATTACH_IOMMUFD_PT, asked._replace(pt_id=pt_id))
 
     def _detach(self, call: Call, _: Memory, __: float) -> Answer:
-        if call.argument.flags:
+        asked: abi.DetachIommufdPt = call.argument
+        if asked.flags & ~abi.DETACH_PASID:
             return Answer(errno=errno.EINVAL)
+        if asked.flags:  # from a PASID, none of which is attached
+            return Answer(errno=errno.EINVAL if call.size < abi.DETACH_IOMMUFD_PT.size else 0)
         self.iommufd.detach(self.devid)
         return Answer()
 

@@ -10,16 +10,13 @@ That a device needs the bus master bit for DMA is left out: no guest of ours has
 
 import contextlib
 import hashlib
-import os
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
-from qmptests.vfio import descriptors, syscalls
+from qmptests.vfio import descriptors
 from qmptests.vfio.abi import State
 from qmptests.vfio.device import Device
-from qmptests.vfio.iova import Mapping
-from qmptests.vfio.memory import ProcessMemory
+from qmptests.vfio.iova import Mapping, Source
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.words import state_word
 
@@ -77,22 +74,10 @@ class Pages:
 
 
 class GuestMemory:
-    """The guest's memory as one device reaches it: by way of what QEMU has mapped for it.
-
-    That is QEMU's memory, and QEMU's files, since QEMU has bound the device.
-    """
+    """The guest's memory as one device reaches it: by way of what QEMU has mapped for it."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._memory: ProcessMemory | None = None
-        self._pidfd = -1
-
-    def adopt(self, memory: ProcessMemory, pidfd: int) -> None:
-        """QEMU's memory and a descriptor of its process, both of which are closed by us."""
-        if self._memory is not None:
-            self._memory.close()
-            os.close(self._pidfd)
-        self._memory, self._pidfd = memory, pidfd
 
     def pieces(self, iova: int, length: int) -> list[Mapping]:
         """Where those bytes lie. Raises OSError (EFAULT) if some are not mapped."""
@@ -106,33 +91,17 @@ class GuestMemory:
                 raise PermissionError(f"{piece.iova:#x} is mapped to read only")
             part = data[done : done + piece.length]
             done += piece.length
-            if piece.file < 0:
-                self._process.write(piece.address, part)
-            else:
-                with self._file(piece.file) as descriptor:
-                    os.pwrite(descriptor, part, piece.address)
+            _source(piece).write(piece.address, part)
 
     def read(self, piece: Mapping) -> bytes:
-        """The bytes of one of `pieces`, even if it is mapped no longer."""
-        if piece.file < 0:
-            return self._process.read(piece.address, piece.length)
-        with self._file(piece.file) as descriptor:
-            return os.pread(descriptor, piece.length, piece.address)
+        """The bytes of one of `pieces`, even if it is mapped no longer. Raises OSError."""
+        return _source(piece).read(piece.address, piece.length)
 
-    @property
-    def _process(self) -> ProcessMemory:
-        if self._memory is None:
-            raise OSError("QEMU has not bound the device")
-        return self._memory
 
-    @contextlib.contextmanager
-    def _file(self, number: int) -> Iterator[int]:
-        """A file of QEMU's that is mapped instead of its memory (IOAS_MAP_FILE)."""
-        descriptor = syscalls.take_descriptor(self._pidfd, number)
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+def _source(piece: Mapping) -> Source:
+    if piece.source is None:
+        raise OSError("it maps nothing")
+    return piece.source
 
 
 class Dma:

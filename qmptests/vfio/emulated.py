@@ -17,6 +17,7 @@ from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.landing import FALLOC_FL_KEEP_SIZE, Landing
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.script import Script
+from qmptests.vfio.sources import identity_of
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.words import state_word
 
@@ -104,6 +105,7 @@ class Emulated:
         """
         descriptor = os.memfd_create(f"dma-buf-{self.name}", os.MFD_CLOEXEC)
         os.truncate(descriptor, length)
+        self.device.iommufd.add_dma_buf(identity_of(descriptor))
         return descriptor
 
     def _landing(self) -> Landing:

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from qmptests.vfio import abi, states
 from qmptests.vfio.abi import Feature, FeatureFlag, MigrationFlag, State
 from qmptests.vfio.calls import Answer, Call, Memory
+from qmptests.vfio.iova import PAGE
 from qmptests.vfio.migration import Migration
 from qmptests.vfio.spec import DEVICE_TRACKING, Spec
-from qmptests.vfio.tracking import MOST_RANGES, PAGE, DirtyPages
+from qmptests.vfio.tracking import MOST_RANGES, DirtyPages
 
 #: So many ranges of a dma-buf fit into what kmalloc() has at most, 4 MiB.
 _MOST_DMA_RANGES = (4 << 20) // abi.DMA_RANGE.size

@@ -7,8 +7,8 @@ each device. Errors are those of drivers/iommu/iommufd in Linux.
 import errno
 from typing import TypeVar
 
-from qmptests.vfio.iova import LAST, IovaSpace, Limits, Mapping
-from qmptests.vfio.tracking import PAGE, DirtyPages
+from qmptests.vfio.iova import LAST, PAGE, IovaSpace, Limits, Mapping
+from qmptests.vfio.tracking import DirtyPages
 
 #: What a page table can't map, and what the interrupts of any device take away.
 BEYOND = (1 << 48, LAST)
@@ -16,10 +16,11 @@ MSI_WINDOW = (0xFEE00000, 0xFEEFFFFF)
 
 
 class Ioas:
-    """An address space."""
+    """An address space. `large_pages`: whether pages may be put together (IOMMU_OPTION)."""
 
     def __init__(self) -> None:
         self.space = IovaSpace()
+        self.large_pages = True
 
 
 class PageTable:
@@ -46,10 +47,17 @@ T = TypeVar("T", Ioas, PageTable, Bound)
 
 
 class Iommu:
-    """Objects by id, and what VFIO asks of them. An id is the lowest free one from 1."""
+    """Objects by id, and what VFIO asks of them. An id is the lowest free one from 1.
+
+    Memory that an address space maps is pinned while it has a page table: what can't be, no page
+    table can have. `vfio_ioas`: which address space VFIO's own container requests mean, 0 for none.
+    `account_by_process`: IOMMU_OPTION_RLIMIT_MODE; here nothing comes of it.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[int, Ioas | PageTable | Bound] = {}
+        self.vfio_ioas = 0
+        self.account_by_process = False
 
     # --- what VFIO asks -------------------------------------------------------------------------
 
@@ -68,7 +76,7 @@ class Iommu:
         `pt_id` is a page table, or an address space, which then has one of its own. A device that
         is attached already changes over. Raises OSError: ENOENT for an unknown id; EINVAL if it is
         neither, or a page table with dirty bits and the device's IOMMU has none; EADDRINUSE if a
-        mapping is in the device's way.
+        mapping is in the device's way; what pinning raises.
         """
         device = self.get(dev_id, Bound)
         target = self.objects.get(pt_id)
@@ -76,12 +84,16 @@ class Iommu:
             raise OSError(errno.ENOENT, f"no object {pt_id}")
         if isinstance(target, Bound):
             raise OSError(errno.EINVAL, f"{pt_id} is a device")
-        if isinstance(target, PageTable) and target.dirty is not None and not device.dirty_tracking:
-            raise OSError(errno.EINVAL, f"{device.name} can't have dirty bits")
         ioas = target if isinstance(target, Ioas) else target.ioas
-        ioas.space.limit(_limits(page_table=True, attached=True))
-        if isinstance(target, Ioas):
-            pt_id = self._own_table(target)
+        ioas.space.limit(_limits(ioas, page_table=True, attached=True))
+        try:
+            if isinstance(target, Ioas):
+                pt_id = self._own_table(target)
+            elif target.dirty is not None and not device.dirty_tracking:
+                raise OSError(errno.EINVAL, f"{device.name} can't have dirty bits")
+        except OSError:
+            self.relax(ioas)
+            raise
         self._move(device, pt_id)
         return pt_id
 
@@ -138,8 +150,21 @@ class Iommu:
         }
 
     def admit(self, ioas: Ioas) -> None:
-        """Make room for a page table. Raises OSError (EADDRINUSE) if a mapping is in its way."""
-        ioas.space.limit(_limits(page_table=True, attached=self._any_attached(ioas)))
+        """Make room for a page table. Raises OSError: EADDRINUSE if a mapping is in its way, what
+        pinning raises.
+        """
+        ioas.space.limit(_limits(ioas, page_table=True, attached=self._any_attached(ioas)))
+        try:
+            self._pin_all(ioas)
+        except OSError:
+            self.relax(ioas)
+            raise
+
+    def relax(self, ioas: Ioas) -> None:
+        """Something left it: its limits are what those that remain ask for."""
+        tables = bool(self.tables(ioas))
+        limits = _limits(ioas, page_table=tables, attached=self._any_attached(ioas))
+        ioas.space.limit(limits)
 
     def destroy(self, number: int) -> None:
         """IOMMU_DESTROY. Raises OSError: ENOENT for an unknown id, EBUSY if something uses it."""
@@ -150,8 +175,10 @@ class Iommu:
         if used or isinstance(thing, Bound):
             raise OSError(errno.EBUSY, f"{number} is in use")
         del self.objects[number]
+        if number == self.vfio_ioas:
+            self.vfio_ioas = 0
         if isinstance(thing, PageTable):
-            self._relax(thing.ioas)
+            self.relax(thing.ioas)
 
     def _space(self, dev_id: int) -> IovaSpace:
         table = self.objects.get(self.get(dev_id, Bound).table)
@@ -167,7 +194,14 @@ class Iommu:
         for number, table in self.tables(ioas).items():
             if table.automatic:
                 return number
+        self._pin_all(ioas)
         return self.add(PageTable(ioas, None, automatic=True))
+
+    def _pin_all(self, ioas: Ioas) -> None:
+        """For the first page table. Raises OSError."""
+        if not self.tables(ioas):
+            for mapping in ioas.space.all():
+                pin(mapping)
 
     def _move(self, device: Bound, pt_id: int) -> None:
         """Attach it there (0: nowhere) and leave where it was."""
@@ -176,16 +210,17 @@ class Iommu:
         if isinstance(table, PageTable):
             if table.automatic and not self._attached(left):
                 del self.objects[left]
-            self._relax(table.ioas)
-
-    def _relax(self, ioas: Ioas) -> None:
-        """Something left it: its limits are what those that remain ask for."""
-        tables = bool(self.tables(ioas))
-        ioas.space.limit(_limits(page_table=tables, attached=self._any_attached(ioas)))
+            self.relax(table.ioas)
 
 
-def _limits(*, page_table: bool, attached: bool) -> Limits:
-    """What an address space is limited to by what uses it; nothing without a page table."""
+def pin(mapping: Mapping) -> None:
+    """Have its pages stay where they are for a device. Raises OSError if they can't."""
+    if mapping.source is not None:
+        mapping.source.pin(mapping.address, mapping.length, writable=mapping.pages_writable)
+
+
+def _limits(ioas: Ioas, *, page_table: bool, attached: bool) -> Limits:
+    """What an address space is limited to by what uses it; hardly without a page table."""
     if not page_table:
-        return Limits()
+        return Limits(1 if ioas.large_pages else PAGE)
     return Limits(PAGE, (MSI_WINDOW, BEYOND) if attached else (BEYOND,))

@@ -5,15 +5,34 @@ Errors are those of the kernel's I/O page table (drivers/iommu/iommufd/io_pageta
 
 import errno
 from bisect import bisect_left, bisect_right, insort
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 LAST = (1 << 64) - 1
-_PAGE = 4096
+PAGE = 4096
+_HUGE_PAGE = 2 << 20
+
+
+class Source(Protocol):
+    """What is mapped: a process's memory, or a file. All raise OSError.
+
+    `is_file`: whether it is a file, which another process can go on with.
+    """
+
+    @property
+    def is_file(self) -> bool: ...
+
+    def pin(self, offset: int, length: int, *, writable: bool) -> None:
+        """See to it that a device can reach these bytes; the error is what the kernel answers."""
+
+    def read(self, offset: int, length: int) -> bytes: ...
+
+    def write(self, offset: int, data: bytes) -> None: ...
 
 
 class Mapping(NamedTuple):
-    """`length` bytes from `iova` on are those at `address` in QEMU's memory; with a `file`, which
-    is a number of QEMU's, those at offset `address` of it.
+    """`length` bytes from `iova` on are those at offset `address` of `source`; without one there
+    is only the mapping. `pages_writable`: whether it, or a copy of it, may write to them.
     """
 
     iova: int
@@ -21,7 +40,8 @@ class Mapping(NamedTuple):
     address: int
     writable: bool = True
     readable: bool = True
-    file: int = -1
+    source: Source | None = None
+    pages_writable: bool = True
 
     @property
     def last(self) -> int:
@@ -45,12 +65,16 @@ class Limits(NamedTuple):
 
 
 class IovaSpace:
-    """Mappings by iova; none overlaps another."""
+    """Mappings by iova; none overlaps another.
+
+    `allowed`: first and last of each range in which `find` looks, none for anywhere.
+    """
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._mappings: dict[int, Mapping] = {}
         self.limits = Limits()
+        self.allowed: list[tuple[int, int]] = []
 
     def all(self) -> list[Mapping]:
         """In order."""
@@ -64,43 +88,84 @@ class IovaSpace:
         return [mapping for mapping in found if mapping.last >= first]
 
     def limit(self, limits: Limits) -> None:
-        """Hardware joins, or leaves. Raises OSError (EADDRINUSE) if a mapping is in its way."""
+        """Hardware joins, or leaves. Raises OSError (EADDRINUSE) if a mapping, or a range that is
+        allowed, is in its way.
+        """
+        alignment, reserved = limits
         for mapping in self.all():
-            unaligned = (mapping.iova | mapping.length | mapping.address) % limits.alignment
-            hit = any(f <= mapping.last and mapping.iova <= last for f, last in limits.reserved)
-            if unaligned or hit:
+            if (mapping.iova | mapping.length | mapping.address) % alignment:
+                raise OSError(errno.EADDRINUSE, f"{mapping.iova:#x} is mapped, unaligned")
+            if _overlaps(mapping.iova, mapping.last, reserved):
                 raise OSError(errno.EADDRINUSE, f"{mapping.iova:#x} is mapped")
+        if any(_overlaps(*extent, reserved) for extent in self.allowed):
+            raise OSError(errno.EADDRINUSE, "what is allowed is reserved")
         self.limits = limits
 
-    def allowed(self) -> list[tuple[int, int]]:
+    def allow(self, ranges: list[tuple[int, int]]) -> None:
+        """Let `find` look there alone; sorted, disjoint. Raises OSError (EADDRINUSE) if hardware
+        can't have one.
+        """
+        if any(_overlaps(*extent, self.limits.reserved) for extent in ranges):
+            raise OSError(errno.EADDRINUSE, "what is to be allowed is reserved")
+        self.allowed = []
+        for first, last in ranges:
+            touches = self.allowed and self.allowed[-1][1] + 1 == first
+            self.allowed.append((self.allowed.pop()[0] if touches else first, last))
+
+    def usable(self) -> list[tuple[int, int]]:
         """First and last of what may be mapped."""
         return _holes(self.limits.reserved)
 
-    def map(self, mapping: Mapping) -> None:
-        """Add one. Raises OSError: EINVAL if it is unaligned, empty or where hardware can't have
-        it, EOVERFLOW past the end, EEXIST if anything is mapped there.
+    def map(self, *mappings: Mapping) -> None:
+        """Add some that follow each other. Raises OSError: EINVAL if it is unaligned, empty or
+        where hardware can't have it, EOVERFLOW past the end, EEXIST if anything is mapped there,
+        EPERM to write to pages that are not to be written.
         """
         alignment, reserved = self.limits
-        if not mapping.length or (mapping.length | mapping.iova) % alignment:
+        first = mappings[0].iova
+        length = sum(mapping.length for mapping in mappings)
+        self.check_length(length)
+        if first % alignment:
             raise OSError(errno.EINVAL, "unaligned")
-        if mapping.last > LAST:
+        last = first + length - 1
+        if last > LAST:
             raise OSError(errno.EOVERFLOW, "past the end")
-        if any(first <= mapping.last and mapping.iova <= last for first, last in reserved):
+        if _overlaps(first, last, reserved):
             raise OSError(errno.EINVAL, "reserved")
-        if self.overlapping(mapping.iova, mapping.last):
+        if self.overlapping(first, last):
             raise OSError(errno.EEXIST, "mapped already")
-        if mapping.address % alignment:
-            raise OSError(errno.EINVAL, "unaligned")
-        insort(self._starts, mapping.iova)
-        self._mappings[mapping.iova] = mapping
+        for mapping in mappings:
+            if mapping.writable and not mapping.pages_writable:
+                raise OSError(errno.EPERM, "its pages are not to be written")
+            if mapping.address % alignment:
+                raise OSError(errno.EINVAL, "unaligned")
+        for mapping in mappings:
+            insort(self._starts, mapping.iova)
+            self._mappings[mapping.iova] = mapping
 
-    def find(self, length: int) -> int:
-        """A free iova, never 0, for that many bytes. Raises OSError (ENOSPC) if there is none."""
-        used = [(mapping.iova, mapping.last) for mapping in self.all()]
-        for first, last in _holes(sorted([(0, _PAGE - 1), *used, *self.limits.reserved])):
-            iova = -(-first // _PAGE) * _PAGE
-            if iova + length - 1 <= last:
-                return iova
+    def check_length(self, length: int) -> None:
+        """Raise OSError (EINVAL) for a length that no mapping can have here."""
+        if not length or length % self.limits.alignment:
+            raise OSError(errno.EINVAL, "unaligned")
+
+    def find(self, length: int, address: int = 0) -> int:
+        """A free iova, never 0, for that many bytes, as aligned as `address` allows, so that large
+        pages fit (iopt_alloc_iova). Raises OSError: ENOSPC if there is none, EINVAL for an address
+        that is not aligned as hardware wants it, EOVERFLOW for half of all addresses and more.
+        """
+        if not 0 < length < LAST // 2:
+            raise OSError(errno.EOVERFLOW, "more than there can be")
+        alignment = min(1 << (length - 1).bit_length(), _HUGE_PAGE, address & -address or LAST)
+        if alignment < self.limits.alignment:
+            raise OSError(errno.EINVAL, "unaligned")
+        mapped = [(mapping.iova, mapping.last) for mapping in self.all()]
+        holes = _holes(sorted([*mapped, *self.limits.reserved]))
+        for first, last in self.allowed or [(0, LAST)]:
+            begin, end = max(first, PAGE), min(last, LAST - PAGE)
+            for low, high in holes:
+                iova = -(-max(low, begin) // alignment) * alignment | address % PAGE
+                if iova < min(high, end) and min(high, end) - iova >= length - 1:
+                    return iova
         raise OSError(errno.ENOSPC, "no iova is free")
 
     def unmap(self, iova: int, length: int) -> list[Mapping]:
@@ -124,6 +189,15 @@ class IovaSpace:
             raise OSError(errno.ENOENT, f"nothing is mapped at {iova:#x}")
         return taken
 
+    def mapped_length(self, iova: int, length: int) -> int:
+        """Of how many bytes from `iova` on, at most `length`, each is mapped."""
+        end = iova
+        for mapping in self.overlapping(iova, iova + length - 1):
+            if mapping.iova > end:
+                break
+            end = min(mapping.last + 1, iova + length)
+        return end - iova
+
     def translate(self, iova: int, length: int) -> list[Mapping]:
         """The mappings of a range, cut to it. Raises OSError (EFAULT) if a byte of it has none."""
         last = iova + length - 1
@@ -131,6 +205,10 @@ class IovaSpace:
         if sum(piece.length for piece in pieces) != length:
             raise OSError(errno.EFAULT, f"not all of {iova:#x} to {last:#x} is mapped")
         return pieces
+
+
+def _overlaps(first: int, last: int, extents: Iterable[tuple[int, int]]) -> bool:
+    return any(begin <= last and first <= end for begin, end in extents)
 
 
 def _holes(used: "list[tuple[int, int]] | tuple[tuple[int, int], ...]") -> list[tuple[int, int]]:

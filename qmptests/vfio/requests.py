@@ -100,6 +100,29 @@ REQUESTS: dict[str, dict[int, Request]] = {
             "out_iova_alignment",
             lambda record: (("room", record.num_iovas),),
         ),
+        Iommu.IOAS_ALLOW_IOVAS: _iommufd(
+            "ioas-allow-iovas",
+            abi.ALLOW_IOVAS,
+            "allowed_iovas",
+            lambda record: (("count", record.num_iovas),),
+        ),
+        Iommu.IOAS_COPY: _iommufd(
+            "ioas-copy",
+            abi.IOAS_COPY,
+            "src_iova",
+            lambda record: (("iova", record.src_iova), ("length", record.length)),
+        ),
+        Iommu.OPTION: _iommufd(
+            "iommu-option", abi.OPTION, "val64", lambda record: (("option", record.option_id),)
+        ),
+        Iommu.VFIO_IOAS: _iommufd(
+            "vfio-ioas", abi.VFIO_IOAS, "reserved", lambda record: (("op", record.op),)
+        ),
+        Iommu.HWPT_INVALIDATE: _iommufd("hwpt-invalidate", abi.INVALIDATE, "reserved"),
+        Iommu.VIOMMU_ALLOC: _iommufd("viommu-alloc", abi.VIOMMU_ALLOC, "out_viommu_id"),
+        Iommu.VDEVICE_ALLOC: _iommufd("vdevice-alloc", abi.VDEVICE_ALLOC, "virt_id"),
+        Iommu.VEVENTQ_ALLOC: _iommufd("veventq-alloc", abi.VEVENTQ_ALLOC, "out_veventq_fd"),
+        Iommu.HW_QUEUE_ALLOC: _iommufd("hw-queue-alloc", abi.HW_QUEUE_ALLOC, "length"),
         Iommu.IOAS_MAP: _iommufd("ioas-map", abi.IOAS_MAP, "iova", _extent),
         Iommu.IOAS_MAP_FILE: _iommufd("ioas-map-file", abi.IOAS_MAP_FILE, "iova", _extent),
         Iommu.IOAS_UNMAP: _iommufd("ioas-unmap", abi.IOAS_UNMAP, "length", _extent),
@@ -108,7 +131,7 @@ REQUESTS: dict[str, dict[int, Request]] = {
             "hwpt-alloc", abi.HWPT_ALLOC, "reserved", lambda record: (("pt", record.pt_id),)
         ),
         Iommu.GET_HW_INFO: _iommufd(
-            "hw-info", abi.HW_INFO, "out_max_pasid_log2", lambda record: (("dev", record.dev_id),)
+            "hw-info", abi.HW_INFO, "reserved_2", lambda record: (("dev", record.dev_id),)
         ),
         Iommu.HWPT_SET_DIRTY_TRACKING: _iommufd(
             "set-dirty-tracking",

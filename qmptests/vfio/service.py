@@ -21,6 +21,7 @@ from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Gone, Listener
 from qmptests.vfio.memory import Mappings
 from qmptests.vfio.script import DAMAGE
+from qmptests.vfio.sources import Sources
 from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
 
@@ -70,6 +71,7 @@ class Service:
         self._late: list[tuple[float, int, Pending, Answer]] = []
         self._late_number = 0
         self._mappings = Mappings()
+        self._sources = Sources([e.memory for e in devices], iommufd.dma_bufs)
         #: The device's own doings, by the words that scripts and control sockets have for them.
         self._acts: dict[str, Callable[[Emulated, float], None]] = {
             "reinit": lambda e, value: e.device.migration.reinit(int(value)),
@@ -136,7 +138,7 @@ class Service:
             memory.close()
 
     def _caller(self, identity: int, thread: int) -> CallingProcess:
-        return CallingProcess(self._listener, identity, thread, self._mappings)
+        return CallingProcess(self._listener, identity, thread, self._mappings, self._sources)
 
     def _decode(
         self, notification: abi.Notification, memory: CallingProcess
@@ -269,9 +271,7 @@ class Service:
             answer = Answer(value=len(call.argument))
         else:
             before = emulated.device.state
-            if call.name == "bind":
-                emulated.dma.memory.adopt(memory.keep(), memory.pidfd())
-            elif call.name == "set-state":
+            if call.name == "set-state":
                 emulated.dma.finish_look()  # QEMU may be about to end
             answer = emulated.device.handle(call, memory, now)
             if answer.dma_buf:

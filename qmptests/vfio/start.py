@@ -44,7 +44,7 @@ def main() -> None:
     with open(int(sys.argv[1]), encoding="utf-8") as stream:
         told = json.load(stream)
     if told.get("control", -1) < 0:
-        told["guard"] = guard.divide(told["unlink"])
+        told["guard"] = guard.divide(told.get("unlink", ""))
     try:
         sys.exit(_run(told))
     finally:

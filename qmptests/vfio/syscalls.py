@@ -57,6 +57,13 @@ def listen(program: bytes) -> int:
     )
 
 
+def filesystem_of(descriptor: int) -> int:
+    """What kind of filesystem an open file is of (fstatfs(2), f_type)."""
+    buffer = (ctypes.c_long * 64)()
+    _checked(_libc.fstatfs64(descriptor, buffer), "fstatfs")
+    return buffer[0]
+
+
 def take_descriptor(pidfd: int, descriptor: int) -> int:
     """A duplicate of another process's descriptor (pidfd_getfd(2)), which must be ours to trace."""
     number = ctypes.c_long(arch.current().pidfd_getfd)

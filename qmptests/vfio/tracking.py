@@ -4,12 +4,13 @@ Facts: linux/vfio.h (DMA_LOGGING_*), linux/iommufd.h (HWPT_GET_DIRTY_BITMAP), an
 checks before it asks a driver (drivers/vfio/vfio_main.c).
 """
 
+import contextlib
 import errno
 from collections.abc import Iterable, Iterator
 
 from qmptests.vfio.calls import Memory
+from qmptests.vfio.iova import PAGE
 
-PAGE = 4096
 #: The most ranges that one DMA_LOGGING_START may name: as many as fit into a page.
 MOST_RANGES = PAGE // 16
 _LIMIT = 1 << 64
@@ -74,7 +75,7 @@ class DirtyPages:
             pass
 
     def dirty_words(
-        self, iova: int, length: int, page_size: int, *, clear: bool = True
+        self, iova: int, length: int, page_size: int, *, clear: bool = True, smallest: int = PAGE
     ) -> list[tuple[int, bytes]]:
         """The set bits of a bitmap that begins at `iova`, bit n standing for its nth page.
 
@@ -83,10 +84,10 @@ class DirtyPages:
         pages that lie wholly in the range are clean afterwards.
 
         Raises OSError as the kernel fails: EINVAL if the log is not active, or for a page size that
-        is no power of two or below 4096; EOVERFLOW if the range ends past 2^64 - 1. It does not
-        insist on alignment (HWPT_GET_DIRTY_BITMAP does; see `iommufd`).
+        is no power of two or below `smallest`; EOVERFLOW if the range ends past 2^64 - 1. It does
+        not insist on alignment (HWPT_GET_DIRTY_BITMAP does; see `page_tables`).
         """
-        _check_page_size(page_size, PAGE)
+        _check_page_size(page_size, smallest)
         end = iova + length
         if end >= _LIMIT:
             raise OSError(errno.EOVERFLOW, f"{iova:#x} and {length:#x} exceed 64 bits")
@@ -114,17 +115,20 @@ class DirtyPages:
         page_size: int,
         *,
         clear: bool = True,
+        smallest: int = PAGE,
     ) -> int:
         """Set the bits of `dirty_words` in the bitmap at that address, as the kernel does: those
-        that are set there stay set. How many words were looked at. Raises OSError as above, and
-        EFAULT.
+        that are set there stay set. How many words were looked at. Raises OSError as above, but
+        not where there is no memory for the bitmap: those bits are lost (iova_bitmap_set).
         """
         count = 0
-        for offset, word in self.dirty_words(iova, length, page_size, clear=clear):
-            before = int.from_bytes(memory.read(bitmap + offset, len(word)), "little")
-            after = before | int.from_bytes(word, "little")
-            if after != before:
-                memory.write(bitmap + offset, after.to_bytes(len(word), "little"))
+        words = self.dirty_words(iova, length, page_size, clear=clear, smallest=smallest)
+        for offset, word in words:
+            with contextlib.suppress(OSError):
+                before = int.from_bytes(memory.read(bitmap + offset, len(word)), "little")
+                after = before | int.from_bytes(word, "little")
+                if after != before:
+                    memory.write(bitmap + offset, after.to_bytes(len(word), "little"))
             count += len(word) // 8
         return count
 

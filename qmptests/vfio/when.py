@@ -61,6 +61,9 @@ CALLS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("ioas-alloc", "ioas-iova-ranges", "ioas-map", "ioas-map-file"), ()),
     **dict.fromkeys(("ioas-unmap", "ioas-change-process", "hwpt-alloc", "hw-info"), ()),
     **dict.fromkeys(("set-dirty-tracking", "dirty-bitmap", "destroy"), ()),
+    **dict.fromkeys(("ioas-allow-iovas", "ioas-copy", "iommu-option", "vfio-ioas"), ()),
+    **dict.fromkeys(("hwpt-invalidate", "viommu-alloc", "vdevice-alloc"), ()),
+    **dict.fromkeys(("veventq-alloc", "hw-queue-alloc"), ()),
 }
 
 _EXAMPLES = {

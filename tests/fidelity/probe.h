@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,8 +49,8 @@ void answer(const char *name, long result, const char *fields, ...)
 #define ASK(name, fd, request, argument, ...)                                                      \
 	do {                                                                                       \
 		errno = 0;                                                                         \
-		long asked = ioctl(fd, request, argument);                                         \
-		answer(name, asked, "" __VA_ARGS__);                                               \
+		long outcome = ioctl(fd, request, argument);                                         \
+		answer(name, outcome, "" __VA_ARGS__);                                               \
 	} while (0)
 
 /* End the probe with a message on standard error: what a group needs can't be had. */

@@ -1,6 +1,7 @@
 """QEMU's part, for a device that is asked directly: its structures, in memory."""
 
 import errno
+import os
 from typing import Any
 
 from qmptests.vfio import abi, calls
@@ -8,6 +9,8 @@ from qmptests.vfio.abi import Feature, FeatureFlag, MigrationFlag, Vfio
 from qmptests.vfio.calls import Answer, Call
 from qmptests.vfio.device import Device
 from qmptests.vfio.iommufd import Iommufd
+from qmptests.vfio.memory import ProcessMemory
+from qmptests.vfio.sources import FileSource, ProcessSource
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.words import state_of
 
@@ -75,6 +78,20 @@ class Arena:
     def write(self, address: int, data: bytes) -> None:
         """Put them there; EFAULT outside."""
         self.data[self._at(address, len(data))] = data
+
+    def source(self) -> ProcessSource:
+        """This process's own memory."""
+        return ProcessSource(ProcessMemory(os.getpid()), os.getpid())
+
+    def file(self, number: int, end: int) -> FileSource:  # noqa: ARG002
+        """One of this process."""
+        return FileSource(os.dup(number))
+
+    def is_iommufd(self, number: int) -> bool:
+        """Numbers below 10 are."""
+        if number == Events.BAD:
+            raise OSError(errno.EBADF, "not open")
+        return number < 10
 
     def _at(self, address: int, length: int) -> slice:
         if address < AT or address + length > AT + len(self.data):

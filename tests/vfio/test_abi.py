@@ -35,6 +35,9 @@ ENUMS: dict[type[IntEnum | IntFlag], tuple[str, str]] = {
     abi.Iommu: (abi.IOMMUFD_H, "IOMMU_{}"),
     abi.MapFlag: (abi.IOMMUFD_H, "IOMMU_IOAS_MAP_{}"),
     abi.HwptFlag: (abi.IOMMUFD_H, "IOMMU_HWPT_ALLOC_{}"),
+    abi.OptionId: (abi.IOMMUFD_H, "IOMMU_OPTION_{}"),
+    abi.OptionOp: (abi.IOMMUFD_H, "IOMMU_OPTION_OP_{}"),
+    abi.VfioIoasOp: (abi.IOMMUFD_H, "IOMMU_VFIO_IOAS_{}"),
     abi.HwCapability: (abi.IOMMUFD_H, "IOMMU_HW_CAP_{}"),
     abi.Seccomp: (abi.SECCOMP_H, "SECCOMP_IOCTL_{}"),
     abi.ProcmapFlag: (abi.FS_H, "PROCMAP_QUERY_VMA_{}"),
@@ -46,6 +49,10 @@ NUMBERS = {
     "REGION_INFO_CAP_MSIX_MAPPABLE": (abi.VFIO_H, "VFIO_REGION_INFO_CAP_MSIX_MAPPABLE"),
     "NUM_REGIONS": (abi.VFIO_H, "VFIO_PCI_NUM_REGIONS"),
     "NUM_IRQS": (abi.VFIO_H, "VFIO_PCI_NUM_IRQS"),
+    "ATTACH_PASID": (abi.VFIO_H, "VFIO_DEVICE_ATTACH_PASID"),
+    "DETACH_PASID": (abi.VFIO_H, "VFIO_DEVICE_DETACH_PASID"),
+    "BIND_TOKEN": (abi.VFIO_H, "VFIO_DEVICE_BIND_FLAG_TOKEN"),
+    "HW_INFO_INPUT_TYPE": (abi.IOMMUFD_H, "IOMMU_HW_INFO_FLAG_INPUT_TYPE"),
     "DIRTY_TRACKING_ENABLE": (abi.IOMMUFD_H, "IOMMU_HWPT_DIRTY_TRACKING_ENABLE"),
     "DIRTY_BITMAP_NO_CLEAR": (abi.IOMMUFD_H, "IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR"),
     "NOTIF_CONTINUE": (abi.SECCOMP_H, "SECCOMP_USER_NOTIF_FLAG_CONTINUE"),
@@ -65,6 +72,7 @@ NUMBERS = {
 
 #: Members that C spells in another way than the rule says.
 MEMBERS = {
+    "IOMMU_HWPT_ALLOC_FAULT_ID_VALID": "IOMMU_HWPT_FAULT_ID_VALID",
     "VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOV2": "VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2",
 }
 
@@ -93,6 +101,8 @@ class Claim(NamedTuple):
 
 
 def c_field(layout: Layout, name: str) -> str:  # type: ignore[type-arg]
+    if name.startswith("reserved_"):
+        return f"__reserved[{name.removeprefix('reserved_')}]"
     if name.startswith("reserved"):
         return f"__{name}"
     return FIELDS.get(layout.c_name, {}).get(name, name)

@@ -1,6 +1,7 @@
 """What QEMU asks becomes a call with a name, whatever its age, and as the kernel would see it."""
 
 import errno
+import struct
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ def ask_feature(flags: int, payload: bytes = b"", size: int | None = None) -> Ca
 @st.composite
 def records(draw: st.DrawFn, layout: Layout[Any], size: int | None = None) -> Any:
     """Any record; with `size`, one that says that this is its size."""
-    ranges = {"B": (0, 2**8 - 1), "I": (0, 2**32 - 1), "Q": (0, 2**64 - 1)}
+    ranges = {code: (0, 2 ** (8 * struct.calcsize("<" + code)) - 1) for code in "BHIQ"}
     ranges["i"] = (-(2**31), 2**31 - 1)
     codes = layout.codes.replace("x", "")
     values = [draw(st.integers(*ranges[code])) for code in codes]
@@ -102,6 +103,15 @@ MINIMA = {
     "destroy": 8,
     "ioas-alloc": 12,
     "ioas-iova-ranges": 32,
+    "ioas-allow-iovas": 24,
+    "ioas-copy": 40,
+    "iommu-option": 24,
+    "vfio-ioas": 12,
+    "hwpt-invalidate": 32,
+    "viommu-alloc": 24,
+    "vdevice-alloc": 24,
+    "veventq-alloc": 28,
+    "hw-queue-alloc": 40,
     "ioas-map": 40,
     "ioas-map-file": 40,
     "ioas-unmap": 24,

@@ -13,7 +13,7 @@ from qmptests.vfio.calls import Answer, Call, Unknown
 from qmptests.vfio.pci import DEVICE_CONTROL
 from qmptests.vfio.spec import Bar, Spec
 from qmptests.vfio.words import state_of
-from tests.vfio.caller import ALL, AT, GET, PAGE, PROBE, SET, Caller
+from tests.vfio.caller import ALL, AT, GET, PAGE, PROBE, SET, Caller, Events
 
 BITMAP = AT + 0x4000
 RANGES = AT + 0x5000
@@ -61,12 +61,27 @@ class TestBinding:
         again, _ = vf.ask(Vfio.DEVICE_BIND_IOMMUFD, abi.BIND_IOMMUFD, record)
         assert again.errno == errno.EINVAL
 
-    @pytest.mark.parametrize("record", [(24, 1, 7, 0), (24, 0, -1, 0), (12, 0, 7, 0)])
+    @pytest.mark.parametrize("record", [(24, 2, 7, 0), (24, 0, -1, 0), (12, 0, 7, 0)])
     def test_is_refused(self, record: tuple[int, int, int, int]) -> None:
         vf = Caller(Spec("vf0"), bind=False)
         asked = abi.BindIommufd(*record)
         answer, after = vf.ask(Vfio.DEVICE_BIND_IOMMUFD, abi.BIND_IOMMUFD, asked)
         assert (answer.errno, after) == (errno.EINVAL, asked)
+
+    @pytest.mark.parametrize(("number", "expected"), [(Events.BAD, "EBADF"), (12, "EBADFD")])
+    def test_goes_to_an_iommufd(self, number: int, expected: str) -> None:
+        vf = Caller(Spec("vf0"), bind=False)
+        asked = abi.BindIommufd(24, 0, number, 0)
+        answer, after = vf.ask(Vfio.DEVICE_BIND_IOMMUFD, abi.BIND_IOMMUFD, asked)
+        assert (errno.errorcode[answer.errno], after) == (expected, asked)
+        assert vf.device.bound_at is None
+
+    @pytest.mark.parametrize(("address", "expected"), [(0, "EFAULT"), (AT, "EINVAL")])
+    def test_has_no_use_for_a_token(self, address: int, expected: str) -> None:
+        vf = Caller(Spec("vf0"), bind=False)
+        asked = abi.BindIommufd(24, abi.BIND_TOKEN, 7, 0, address)
+        answer, _ = vf.ask(Vfio.DEVICE_BIND_IOMMUFD, abi.BIND_IOMMUFD, asked)
+        assert errno.errorcode[answer.errno] == expected
 
     def test_of_an_older_caller_writes_no_more_than_it_has(self) -> None:
         vf = Caller(Spec("vf0"), bind=False)
@@ -79,7 +94,7 @@ class TestBinding:
         unknown = abi.AttachIommufdPt(16, 0, 999)
         answer, _ = vf.ask(Vfio.DEVICE_ATTACH_IOMMUFD_PT, abi.ATTACH_IOMMUFD_PT, unknown)
         assert answer.errno == errno.ENOENT
-        for flags, expected in ((1, errno.EINVAL), (0, 0)):
+        for flags, expected in ((2, errno.EINVAL), (1, 0), (0, 0)):
             record = abi.DetachIommufdPt(12, flags)
             answer, _ = vf.ask(Vfio.DEVICE_DETACH_IOMMUFD_PT, abi.DETACH_IOMMUFD_PT, record)
             assert answer.errno == expected
@@ -103,8 +118,11 @@ class TestBinding:
         attach = abi.AttachIommufdPt(16, 0, hwpt.out_hwpt_id)
         answer, _ = vf.ask(Vfio.DEVICE_ATTACH_IOMMUFD_PT, abi.ATTACH_IOMMUFD_PT, attach)
         assert not answer.errno
-        mapping = abi.IoasMap(40, 7, ioas.out_ioas_id, 0, 0x100000, 0x10000, 0x10000)
-        vf.ask(Iommu.IOAS_MAP, abi.IOAS_MAP, mapping, "iommufd")
+        file = os.memfd_create("memory")
+        os.truncate(file, 0x10000)
+        mapping = abi.IoasMapFile(40, 7, ioas.out_ioas_id, file, 0, 0x10000, 0x10000)
+        vf.ask(Iommu.IOAS_MAP_FILE, abi.IOAS_MAP_FILE, mapping, "iommufd")
+        os.close(file)
         enable = abi.DirtyTracking(16, abi.DIRTY_TRACKING_ENABLE, hwpt.out_hwpt_id, 0)
         answer, _ = vf.ask(Iommu.HWPT_SET_DIRTY_TRACKING, abi.DIRTY_TRACKING, enable, "iommufd")
         assert not answer.errno

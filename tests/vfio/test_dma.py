@@ -15,7 +15,6 @@ from qmptests.vfio import abi
 from qmptests.vfio.abi import Iommu, MapFlag, State
 from qmptests.vfio.device import Device
 from qmptests.vfio.dma import ABLE, Dma, Pages
-from qmptests.vfio.memory import ProcessMemory
 from qmptests.vfio.profile import VfioProfile, to_spec
 from qmptests.vfio.spec import Spec
 from qmptests.vfio.when import When
@@ -46,9 +45,7 @@ class Guest:
 
     def another(self, device: Device, number: int = 0) -> Dma:
         """The DMA of a device that sees the same memory."""
-        dma = Dma(device, number)
-        dma.memory.adopt(ProcessMemory(os.getpid()), os.pidfd_open(os.getpid()))
-        return dma
+        return Dma(device, number)
 
     def map(self, flags: int, *, shared: bool) -> None:
         """As QEMU does it: its own memory, or the file that is that memory."""

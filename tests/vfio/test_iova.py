@@ -1,6 +1,7 @@
 """An address space, against a dictionary of pages."""
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.vfio.iova import LAST, IovaSpace, Limits, Mapping
+from qmptests.vfio.sources import FileSource
 
 PAGE = 4096
 LIMITS = Limits(PAGE, ((12 * PAGE, 14 * PAGE - 1), (30 * PAGE, LAST)))
@@ -81,12 +83,13 @@ def test_an_address_space_maps_as_a_dictionary_of_pages_would(steps: list[Any]) 
 
 def test_a_translation_begins_and_ends_within_a_mapping() -> None:
     space = IovaSpace()
+    file = FileSource(os.memfd_create("file"))
     space.map(Mapping(0, 2 * PAGE, 0x10000))
-    space.map(Mapping(2 * PAGE, PAGE, 0x80000, writable=False, file=7))
+    space.map(Mapping(2 * PAGE, PAGE, 0x80000, writable=False, source=file))
     pieces = space.translate(100, 2 * PAGE)
     assert pieces == [
         Mapping(100, 2 * PAGE - 100, 0x10000 + 100),
-        Mapping(2 * PAGE, 100, 0x80000, writable=False, file=7),
+        Mapping(2 * PAGE, 100, 0x80000, writable=False, source=file),
     ]
 
 
@@ -104,16 +107,64 @@ def test_a_free_iova_is_free_and_never_zero(areas: list[tuple[int, int]], count:
             used |= set(range(first, first + pages))
     fits = [n for n in range(30 - count + 1) if not used & set(range(n, n + count))]
     if fits:
-        assert space.find(count * PAGE) == fits[0] * PAGE
+        assert space.find(count * PAGE, PAGE) == fits[0] * PAGE
     else:
-        assert number_of(space.find, count * PAGE) == errno.ENOSPC
+        assert number_of(space.find, count * PAGE, PAGE) == errno.ENOSPC
 
 
-def test_what_hardware_reserves_is_not_allowed() -> None:
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("length", "address", "iova"),
+    [
+        (PAGE, 0, PAGE),
+        (3 * PAGE, 0, 4 * PAGE),
+        (3 * PAGE, 2 * PAGE, 2 * PAGE),
+        (3 * PAGE, PAGE, PAGE),
+        (64 * MIB, 64 * MIB, 2 * MIB),
+        (PAGE, 0x1234, 0x1234),
+    ],
+)
+def test_a_free_iova_is_as_aligned_as_what_is_mapped(length: int, address: int, iova: int) -> None:
+    """So that large pages fit, of 2 MiB at most; what is within a page is kept."""
+    assert IovaSpace().find(length, address) == iova
+
+
+def test_a_free_iova_is_where_it_is_allowed() -> None:
     space = IovaSpace()
-    assert space.allowed() == [(0, LAST)]
     space.limit(LIMITS)
-    assert space.allowed() == [(0, 12 * PAGE - 1), (14 * PAGE, 30 * PAGE - 1)]
+    space.allow([(20 * PAGE, 23 * PAGE - 1)])
+    space.map(Mapping(21 * PAGE, PAGE, 0))
+    assert space.find(PAGE) == 20 * PAGE
+    assert number_of(space.find, 2 * PAGE) == errno.ENOSPC
+    assert number_of(space.allow, [(13 * PAGE, 20 * PAGE)]) == errno.EADDRINUSE
+    assert space.find(PAGE) == 20 * PAGE
+    taken = Limits(PAGE, ((22 * PAGE, LAST),))
+    assert number_of(space.limit, taken) == errno.EADDRINUSE
+    space.allow([])
+    assert space.find(PAGE) == PAGE
+
+
+def test_what_is_mapped_without_a_gap_is_measured() -> None:
+    space = IovaSpace()
+    for page in (1, 2, 4):
+        space.map(Mapping(page * PAGE, PAGE, 0))
+    assert [space.mapped_length(page * PAGE, 5 * PAGE) for page in range(5)] == [
+        0,
+        2 * PAGE,
+        PAGE,
+        0,
+        PAGE,
+    ]
+    assert space.mapped_length(PAGE + 8, PAGE) == PAGE
+
+
+def test_what_hardware_reserves_is_not_usable() -> None:
+    space = IovaSpace()
+    assert space.usable() == [(0, LAST)]
+    space.limit(LIMITS)
+    assert space.usable() == [(0, 12 * PAGE - 1), (14 * PAGE, 30 * PAGE - 1)]
 
 
 @pytest.mark.parametrize(

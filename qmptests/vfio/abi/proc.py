@@ -14,24 +14,25 @@ class ProcmapFlag(IntFlag):
 
     READABLE = 1 << 0
     WRITABLE = 1 << 1
+    SHARED = 1 << 3
 
 
 class ProcmapQuery(NamedTuple):
     size: int
     query_flags: int
     query_addr: int
-    vma_start: int
-    vma_end: int
-    vma_flags: int
-    vma_page_size: int
-    vma_offset: int
-    inode: int
-    dev_major: int
-    dev_minor: int
-    vma_name_size: int
-    build_id_size: int
-    vma_name_addr: int
-    build_id_addr: int
+    vma_start: int = 0
+    vma_end: int = 0
+    vma_flags: int = 0
+    vma_page_size: int = 0
+    vma_offset: int = 0
+    inode: int = 0
+    dev_major: int = 0
+    dev_minor: int = 0
+    vma_name_size: int = 0
+    build_id_size: int = 0
+    vma_name_addr: int = 0
+    build_id_addr: int = 0
 
 
 PROCMAP = Layout(ProcmapQuery, "struct procmap_query", FS_H, "QQQQQQQQQIIIIQQ")

@@ -31,16 +31,7 @@ class OtherRequest(IntEnum):
     VFIO_DEVICE_QUERY_GFX_PLANE = 0x3B72
     VFIO_DEVICE_GET_GFX_DMABUF = 0x3B73
     VFIO_DEVICE_IOEVENTFD = 0x3B74
-    IOMMU_IOAS_ALLOW_IOVAS = 0x3B82
-    IOMMU_IOAS_COPY = 0x3B83
-    IOMMU_OPTION = 0x3B87
-    IOMMU_VFIO_IOAS = 0x3B88
-    IOMMU_HWPT_INVALIDATE = 0x3B8D
     IOMMU_FAULT_QUEUE_ALLOC = 0x3B8E
-    IOMMU_VIOMMU_ALLOC = 0x3B90
-    IOMMU_VDEVICE_ALLOC = 0x3B91
-    IOMMU_VEVENTQ_ALLOC = 0x3B93
-    IOMMU_HW_QUEUE_ALLOC = 0x3B94
 
 
 class DeviceInfo(NamedTuple):
@@ -188,6 +179,9 @@ class BindIommufd(NamedTuple):
     token_uuid_ptr: int = 0
 
 
+#: Flag: `token_uuid_ptr` is there, the address of a UUID.
+BIND_TOKEN = 1
+
 BIND_IOMMUFD = Layout(BindIommufd, "struct vfio_device_bind_iommufd", VFIO_H, "IIiIQ")
 
 
@@ -206,6 +200,9 @@ class DetachIommufdPt(NamedTuple):
     flags: int
     pasid: int = 0
 
+
+#: Flag of both: `pasid` is there.
+ATTACH_PASID = DETACH_PASID = 1
 
 DETACH_IOMMUFD_PT = Layout(DetachIommufdPt, "struct vfio_device_detach_iommufd_pt", VFIO_H, "III")
 
