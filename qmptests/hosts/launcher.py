@@ -10,6 +10,7 @@ The owner talks to it over a SOCK_SEQPACKET socket, one JSON object a packet. Ow
     {"spawn": ID, "argv", "env", "cwd", "fds"}, with the descriptors as SCM_RIGHTS in the order of
     "fds", which are the numbers that the child sees them as
     {"alive": ID}: asks for a sign of life
+    {"partial": [FOLDER, ...]}: all folders of evidence that the owner has begun, and not finished
 
 Launcher to owner:
 
@@ -22,7 +23,7 @@ Launcher to owner:
 At end of file on that socket, or when the owner dies, it kills and reaps until it has no child
 left, removes the scratch directory, and exits. Being a child subreaper (prctl(2)) it also gets
 the orphans of its children, however they detached. What it may not kill it names on standard
-error, and if the owner is dead on the owner's.
+error, and if the owner is dead on the owner's; there the partial folders, too.
 """
 
 import array
@@ -40,11 +41,13 @@ import sys
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from qmptests import reaping, removal
+from qmptests import printable, reaping, removal
 
 PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36
 MAX_PACKET = 1 << 18
+#: Milliseconds from a dying owner's closing its files to its end.
+DYING_MS = 1000
 MAX_FDS = 253  # SCM_MAX_FD, include/net/scm.h
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -112,6 +115,7 @@ class Launcher:
         self.sock = sock
         self.scratch = scratch
         self.pid = os.getpid()
+        self.partial: list[str] = []
         self.poll = select.poll()
         #: Forked and not known to have exec'ed: the end of a pipe on which each reports -> who.
         self.starting: dict[int, tuple[object, int, int]] = {}
@@ -125,6 +129,8 @@ class Launcher:
         """Do what the owner's packet asks for."""
         if "alive" in request:
             self.send({"alive": request["alive"]})
+        elif "partial" in request:
+            self.partial = [str(folder) for folder in request["partial"]]  # type: ignore[attr-defined]
         else:
             self.spawn(request, fds)
 
@@ -228,14 +234,24 @@ def make_scratch(path: str) -> int:
         os.close(folder)
 
 
-def say_left(lines: list[str], owner: int, owner_stderr: int) -> None:
-    """Tell the owner what still runs; if it is dead, whoever reads its standard error."""
-    sys.stderr.writelines(f"{line}\n" for line in lines)
+def say_left(left: list[str], partial: list[str], owner: int, owner_stderr: int) -> None:
+    """Tell the owner what still runs; if it is dead, whoever reads its standard error.
+
+    That one hears of the partial folders, too.
+    """
+    sys.stderr.writelines(f"{line}\n" for line in left)
     poll = select.poll()
     poll.register(owner, select.POLLIN)
+    if not poll.poll(DYING_MS if partial else 0):
+        return
+    lines = left + [
+        f"the command died; what there is of the evidence is in {printable.one_line(folder)}"
+        for folder in partial
+        if os.path.isdir(folder)
+    ]
+    poll.unregister(owner)
     poll.register(owner_stderr, select.POLLOUT)  # nobody may read it
-    ready = dict(poll.poll(0))
-    if owner in ready and ready.get(owner_stderr) == select.POLLOUT:
+    if dict(poll.poll(0)).get(owner_stderr) == select.POLLOUT:
         for line in lines:
             os.write(owner_stderr, f"qmptests: error: {line}\n".encode(errors="replace"))
 
@@ -265,8 +281,8 @@ def main() -> None:
         left = reaping.end_descendants()
         with contextlib.suppress(OSError):
             removal.remove_opened(launcher.scratch, lock)
-        if left:
-            say_left(left, owner, owner_stderr)
+        if left or launcher.partial:
+            say_left(left, launcher.partial, owner, owner_stderr)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class LocalHost:
         #: Those who wait for a sign of life, by number.
         self._alive: dict[int, asyncio.Future[None]] = {}
         self._writable = asyncio.Event()
+        self._partial: set[Path] = set()
         self._dead: EnvironmentFailure | None = None
         self._ready: asyncio.Future[None]
         self._starting = asyncio.Lock()
@@ -185,6 +186,22 @@ class LocalHost:
 
     def _markers(self, identity: int) -> dict[str, str]:
         return {MARKER: self.marker, PROCESS_MARKER: f"{self.marker}-{identity}"}
+
+    def begun(self, folder: Path) -> None:
+        """A folder of evidence: should this process be killed, the launcher says where it is."""
+        self._partial.add(folder)
+        self._tell_partial()
+
+    def finished(self, folder: Path) -> None:
+        """It needs no such care any more."""
+        self._partial.discard(folder)
+        self._tell_partial()
+
+    def _tell_partial(self) -> None:
+        if self._socket is not None:
+            told = {"partial": sorted(str(folder) for folder in self._partial)}
+            with contextlib.suppress(OSError):  # it is dead, or hangs: that comes out elsewhere
+                self._socket.send(json.dumps(told).encode())
 
     def kill_with_descendants(self, process: Process) -> None:
         """SIGKILL a process and all that it started and that still has its environment.

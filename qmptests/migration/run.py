@@ -215,7 +215,10 @@ class Run:
             reports = [side.report.lines for side in left if side.report]
             tail = reports[0] if reports else getattr(failure, "tail", [])
             record.error_tail = self.redaction.tree(tail) if self.redaction else tail
-            self.evidence = folder.finish(self.folder, record, self._mode)
+            try:
+                self.evidence = folder.finish(self.folder, record, self._mode)
+            finally:  # the error says where it is
+                self.source.host.finished(self.folder)
         return record, self.evidence
 
     async def execute(self, vm: VM, command: str, arguments: dict[str, Any] | None = None) -> Any:
@@ -227,6 +230,7 @@ class Run:
 
     async def _attempts(self) -> tuple[Result, str]:
         await self.source.host.start()
+        self.source.host.begun(self.folder)
         # The destination first: once it is there, no time passes before there is work for it.
         await self._start(self._new_destination(), self.source)
         await self._reached(Phase.STARTED)

@@ -56,6 +56,17 @@ def test_one_that_is_stopped_is_lost_and_the_evidence_is_not(
     assert ended.seconds < 1 + SILENT_S + life.SILENT_S + 5
 
 
+def test_a_command_that_is_killed_has_its_evidence_named(migrate: Callable[..., Any]) -> None:
+    command = migrate(*ENDLESS)
+    command.until(lambda: command.find("destination"), "the destination")
+    os.kill(command.popen.pid, signal.SIGKILL)
+    ended = command.finish()
+    partial = command.folder / "out.partial"
+    words = f"the command died; what there is of the evidence is in {partial}"
+    assert ended.error_lines == [f"qmptests: error: {words}"]
+    assert (partial / "source.qmp.jsonl").exists()
+
+
 class Signal(Observer):
     """Fault: a signal to the launcher when a phase is reached."""
 
