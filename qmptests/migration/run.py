@@ -323,7 +323,7 @@ class Run:
             await self.execute(destination, "migrate-incoming", arguments)
             arguments = await way.connect(source, destination, self.plan.channels)
             await self._reached(Phase.LISTENING)
-            self._deadline = time.monotonic() + self.plan.timeout_s
+            self._deadline = asyncio.get_running_loop().time() + self.plan.timeout_s
             self._mark = source.monitor.events.mark
             started = time.time()
             await self.execute(source, "migrate", arguments)
@@ -354,6 +354,10 @@ class Run:
                 await self.execute(self.source, "migrate-continue", {"state": "pre-switchover"})
         return await self._source_reaches(set())
 
+    def _time_left(self) -> float:
+        """Seconds until this attempt's deadline."""
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
     async def _source_reaches(self, states: set[str]) -> str:
         """The first of `states`, or the end, that the source reports in this attempt."""
         wanted = states | ENDED
@@ -364,7 +368,7 @@ class Run:
                 "MIGRATION",
                 lambda data: data.get("status") in wanted,
                 what=what,
-                timeout=max(0.0, self._deadline - time.monotonic()),
+                timeout=self._time_left(),
                 since=self._mark,
             )
         )
@@ -453,7 +457,7 @@ class Run:
             await destination.monitor.expect(
                 "RESUME",
                 what="the RESUME event",
-                timeout=max(0.0, self._deadline - time.monotonic()),
+                timeout=self._time_left(),
             )
         await self._reached(Phase.ARRIVED)
         if self._guest.ranges:

@@ -6,6 +6,7 @@
 import os
 import re
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_a_command_that_is_killed_has_its_evidence_named(migrate: Callable[..., 
     words = f"the command died; what there is of the evidence is in {partial}"
     assert ended.error_lines == [f"qmptests: error: {words}"]
     assert (partial / "source.qmp.jsonl").exists()
+
+
+def test_a_command_that_was_stopped_finds_what_its_vms_did_meanwhile(
+    migrate: Callable[..., Any],
+) -> None:
+    """Ctrl-Z and `fg`, with the deadline in between: the time does not count."""
+    command = migrate("--vm", "none", "--timeout", "2", "--parameter", "max-bandwidth=8M")
+    transcript = command.folder / "out.partial" / "source.qmp.jsonl"
+    command.until(
+        lambda: transcript.exists() and '"active"' in transcript.read_text(), "the migration"
+    )
+    os.kill(command.popen.pid, signal.SIGSTOP)
+    time.sleep(4)
+    os.kill(command.popen.pid, signal.SIGCONT)
+    ended = command.finish()
+    assert ended.status == 0, ended
 
 
 class Signal(Observer):
