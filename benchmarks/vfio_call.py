@@ -85,7 +85,9 @@ def supervised(argv: list[str]) -> dict[str, list[int]]:
         settings = Path(scratch, "settings.json")
         log = str(Path(scratch, "calls.jsonl"))
         device = spec.to_json(Spec("vf0", stop_copy=1 << 30))
-        settings.write_text(json.dumps({"argv": argv, "devices": [device], "log": log}))
+        settings.write_text(
+            json.dumps({"argv": argv, "devices": [device], "log": log, "unlink": ""})
+        )
         with settings.open() as stream:
             done = subprocess.run(
                 [sys.executable, "-I", "-S", start.__file__, str(stream.fileno())],

@@ -19,6 +19,9 @@ class Arch(NamedTuple):
     write: int
     pread64: int
     pwrite64: int
+    dup: int
+    fcntl: int
+    kcmp: int
     seccomp: int
     pidfd_getfd: int
 
@@ -31,6 +34,9 @@ X86_64 = Arch(
     write=1,
     pread64=17,
     pwrite64=18,
+    dup=32,
+    fcntl=72,
+    kcmp=312,
     seccomp=317,
     pidfd_getfd=438,
 )
@@ -43,6 +49,9 @@ AARCH64 = Arch(
     write=64,
     pread64=67,
     pwrite64=68,
+    dup=23,
+    fcntl=25,
+    kcmp=272,
     seccomp=277,
     pidfd_getfd=438,
 )

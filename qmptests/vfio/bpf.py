@@ -20,7 +20,13 @@ _LOAD, _RETURN, _AND, _SHIFT, _EQUAL, _GREATER_EQUAL, _GREATER = (
     0x35,  # BPF_JMP | BPF_JGE | BPF_K
     0x25,  # BPF_JMP | BPF_JGT | BPF_K
 )
-_NR, _ARCH, _ARG0, _ARG1 = 0, 4, 16, 24
+_NR, _ARCH, _ARG0, _ARG1, _ARG2, _ARG2_HIGH, _ARG3_HIGH = 0, 4, 16, 24, 32, 36, 44
+#: Upper half of the second region's offset, which is 1 TiB: hardly any ordinary file is so large.
+_FAR = 1 << 8
+#: A write of migration data that is no larger can be asked about without making it slower: QEMU's
+#: have 32 KiB.
+SMALL = 4096
+_F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
 
 
 class Instruction(NamedTuple):
@@ -32,47 +38,81 @@ class Instruction(NamedTuple):
     value: int
 
 
-def program(arch: Arch, *, writes: bool = False) -> list[Instruction]:
-    """What is notified: ioctl of VFIO's and iommufd's type, and KVM_SET_DEVICE_ATTR; pwrite64 to a
-    device; read from a data descriptor and, with `writes`, write to one.
+_NOTIFY = Instruction(_RETURN, 0, 0, abi_filter.RET_USER_NOTIF)
+_ALLOW = Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW)
+_IOCTL = [
+    Instruction(_LOAD, 0, 0, _ARG1),
+    Instruction(_EQUAL, 3, 0, abi_filter.KVM_SET_DEVICE_ATTR),
+    Instruction(_SHIFT, 0, 0, 8),
+    Instruction(_AND, 0, 0, 0xFF),
+    Instruction(_EQUAL, 0, 1, abi_filter.IOC_TYPE),
+    _NOTIFY,
+    _ALLOW,
+]
+_SMALL_WRITE = [
+    Instruction(_LOAD, 0, 0, _ARG2_HIGH),
+    Instruction(_EQUAL, 0, 3, 0),
+    Instruction(_LOAD, 0, 0, _ARG2),
+    Instruction(_GREATER, 1, 0, SMALL),
+    _NOTIFY,
+    _ALLOW,
+]
+_DUPLICATE = [
+    Instruction(_LOAD, 0, 0, _ARG1),
+    Instruction(_EQUAL, 1, 0, _F_DUPFD),
+    Instruction(_EQUAL, 0, 1, _F_DUPFD_CLOEXEC),
+    _NOTIFY,
+    _ALLOW,
+]
+_IF_FAR = [
+    Instruction(_LOAD, 0, 0, _ARG3_HIGH),
+    Instruction(_GREATER_EQUAL, 0, 1, _FAR),
+    _NOTIFY,
+]
+
+
+def program(arch: Arch, devices: int, data: range, *, writes: bool = False) -> list[Instruction]:
+    """What is notified, of a program that has so many devices, and migration data on those numbers.
+
+    - ioctl of VFIO's and iommufd's type, and KVM_SET_DEVICE_ATTR, on any number;
+    - pwrite64 to a device, and to anything at such an offset as only regions of devices have;
+    - read, pread64, pwrite64 and small writes (with `writes` all) of migration data;
+    - dup and F_DUPFD of migration data, so that it is on one of those numbers again.
     """
-    ioctl = [
-        Instruction(_LOAD, 0, 0, _ARG1),
-        Instruction(_EQUAL, 3, 0, abi_filter.KVM_SET_DEVICE_ATTR),
-        Instruction(_SHIFT, 0, 0, 8),
-        Instruction(_AND, 0, 0, 0xFF),
-        Instruction(_EQUAL, 0, 1, abi_filter.IOC_TYPE),
-        Instruction(_RETURN, 0, 0, abi_filter.RET_USER_NOTIF),
-        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
-    ]
+    always = [_NOTIFY]
+    on_device = _if_in(descriptors.devices(devices), always, [_ALLOW]) if devices else [_ALLOW]
     cases = [
-        (arch.ioctl, ioctl),
-        (arch.pwrite64, _descriptor_in(descriptors.DEVICES)),
-        (arch.read, _descriptor_in(descriptors.DATA)),
+        (arch.ioctl, _IOCTL),
+        (arch.read, _if_in(data, always, [_ALLOW])),
+        (arch.write, _if_in(data, always if writes else _SMALL_WRITE, [_ALLOW])),
+        (arch.pread64, _if_in(data, always, [_ALLOW])),
+        (arch.pwrite64, [*_IF_FAR, *_if_in(data, always, on_device)]),
+        (arch.dup, _if_in(data, always, [_ALLOW])),
+        (arch.fcntl, _if_in(data, _DUPLICATE, [_ALLOW])),
     ]
-    if writes:
-        cases.append((arch.write, _descriptor_in(descriptors.DATA)))
     whole = [
         Instruction(_LOAD, 0, 0, _ARCH),
         Instruction(_EQUAL, 1, 0, arch.audit),
-        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
+        _ALLOW,
         Instruction(_LOAD, 0, 0, _NR),
     ]
     for number, block in cases:
         whole.append(Instruction(_EQUAL, 0, len(block), number))
         whole += block
-    whole.append(Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW))
+    whole.append(_ALLOW)
     return whole
 
 
-def _descriptor_in(numbers: tuple[int, int]) -> list[Instruction]:
-    """Notify if the first argument is one of these; both ends are in."""
+def _if_in(
+    numbers: range, inside: list[Instruction], outside: list[Instruction]
+) -> list[Instruction]:
+    """What is done if the first argument is one of these, and if not."""
     return [
         Instruction(_LOAD, 0, 0, _ARG0),
-        Instruction(_GREATER_EQUAL, 0, 2, numbers[0]),
-        Instruction(_GREATER, 1, 0, numbers[1]),
-        Instruction(_RETURN, 0, 0, abi_filter.RET_USER_NOTIF),
-        Instruction(_RETURN, 0, 0, abi_filter.RET_ALLOW),
+        Instruction(_GREATER_EQUAL, 0, len(inside) + 1, numbers[0]),
+        Instruction(_GREATER, len(inside), 0, numbers[-1]),
+        *inside,
+        *outside,
     ]
 
 

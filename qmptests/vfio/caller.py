@@ -1,8 +1,10 @@
 """The process that a call comes from, while the call waits: its memory and its descriptors."""
 
+import errno
 import os
 
-from qmptests.vfio import descriptors, syscalls
+from qmptests.vfio import syscalls
+from qmptests.vfio.files import Files
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.memory import Mappings, ProcessMemory, process_of
 from qmptests.vfio.sources import FileSource, ProcessSource, Sources, open_file
@@ -18,7 +20,9 @@ class CallingProcess(ProcessMemory):
         thread: int,
         mappings: Mappings,
         sources: Sources,
+        files: Files,
     ) -> None:
+        self._files = files
         self._listener = listener
         self._identity = identity
         self._sources = sources
@@ -42,6 +46,8 @@ class CallingProcess(ProcessMemory):
         """A duplicate of the caller's descriptor, which is ours. Raises OSError (EBADF)."""
         pidfd = self.pidfd()
         try:
+            if syscalls.same_file(self._files.spare, self.thread, number) == 0:
+                raise OSError(errno.EBADF, f"{number} is not open")
             return syscalls.take_descriptor(pidfd, number)
         finally:
             os.close(pidfd)
@@ -59,9 +65,11 @@ class CallingProcess(ProcessMemory):
 
     def is_iommufd(self, number: int) -> bool:
         """Whether its descriptor of that number is the iommufd. Raises OSError (EBADF)."""
-        if number != descriptors.IOMMUFD:
-            os.close(open_file(self.descriptor(number)))
-        return number == descriptors.IOMMUFD
+        file = self._files.find(self.thread, number)
+        if file is not None and file.role == "iommufd":
+            return True
+        os.close(open_file(self.descriptor(number)))
+        return False
 
     def pidfd(self) -> int:
         """A descriptor of the caller's process, whatever becomes of its number."""

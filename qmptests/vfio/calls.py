@@ -8,7 +8,7 @@ import errno
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
-from qmptests.vfio import abi, descriptors
+from qmptests.vfio import abi
 from qmptests.vfio.abi import Feature, FeatureFlag, Iommu, Vfio
 from qmptests.vfio.iova import PAGE, Source
 from qmptests.vfio.requests import FEATURES, REQUESTS, SET_STATE, Detail
@@ -190,7 +190,7 @@ def decode_kvm(address: int, memory: Memory) -> Call | None:
     """KVM_SET_DEVICE_ATTR, if it adds a device of ours to KVM's VFIO device or takes it away.
 
     None for anything else, which is the kernel's: the same numbers mean other things to other
-    devices of KVM's, so it only is such a call if it names one of our descriptors.
+    devices of KVM's, so it only is such a call if the descriptor in its detail is one of ours.
     """
     try:
         attr = abi.KVM_DEVICE_ATTR.unpack(memory.read(address, abi.KVM_DEVICE_ATTR.size))
@@ -199,8 +199,6 @@ def decode_kvm(address: int, memory: Memory) -> Call | None:
             return None
         number = int.from_bytes(memory.read(attr.addr, 4), "little", signed=True)
     except OSError:
-        return None
-    if descriptors.is_data(number) or descriptors.device_of(number) < 0:
         return None
     return Call(name, address, attr, address, detail=(("fd", number),))
 

@@ -1,21 +1,23 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
+import errno
 import os
 import select
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qmptests.vfio import descriptors, syscalls
+from qmptests.vfio import syscalls
 from qmptests.vfio.abi import State
 from qmptests.vfio.caller import CallingProcess
-from qmptests.vfio.calls import Kind, Span
+from qmptests.vfio.calls import Call, Kind, Span
 from qmptests.vfio.content import Checker, Content
 from qmptests.vfio.device import REGION_SHIFT, Device
 from qmptests.vfio.dma import Dma
 from qmptests.vfio.eventfds import EventDescriptors
+from qmptests.vfio.files import File, Files
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.landing import FALLOC_FL_KEEP_SIZE, Landing
-from qmptests.vfio.listener import Listener
+from qmptests.vfio.migration import PRECOPY
 from qmptests.vfio.script import Script
 from qmptests.vfio.sources import identity_of
 from qmptests.vfio.spec import Spec
@@ -58,7 +60,9 @@ class Emulated:
         self.memory = memory
         os.truncate(self.memory, 9 << REGION_SHIFT)
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
-        self._turn = 0
+        #: Of the data descriptor that QEMU was given last, as long as its session goes on.
+        self.session: File | None = None
+        self._sealed = True
         self._view = memoryview(bytearray(BLOCK))
         #: What lies in the buffer.
         self._made: Span | None = None
@@ -80,23 +84,32 @@ class Emulated:
 
     # --- what QEMU gets -------------------------------------------------------------------------
 
-    def open_data(self, listener: Listener, identity: int, kind: str) -> int:
-        """Give QEMU a data descriptor; its number there."""
-        number = descriptors.data(self.number, self._turn)
-        self._turn += 1
+    def open_data(self, files: Files, kind: str) -> File:
+        """The file of a new session, which is the only one from now on."""
+        if self.session is not None:
+            files.retire(self.session)
         if kind == "saving":
-            descriptor = os.memfd_create(f"{kind}-{self.name}", os.MFD_CLOEXEC)
-            try:
-                listener.give(identity, descriptor, number)
-            finally:
-                os.close(descriptor)
             self.sent = []
+            self.session = files.open_saving(self.number)
         else:
             landing, self._prepared = self._prepared or self._landing(), None
             self._forget_arrival()
             self.arriving = landing
-            listener.give(identity, landing.fd, number)
-        return number
+            self._sealed = False
+            self.session = files.open_resuming(self.number, landing.fd)
+        return self.session
+
+    def follow_state(self) -> None:
+        """Nothing can be loaded any more by a device that is not being resumed."""
+        if not self._sealed and self.device.state is not State.RESUMING:
+            self._sealed = True
+            if self.arriving is not None:
+                self.arriving.seal()
+
+    def old_session_errno(self, call: Call) -> int:
+        """What a call on a data descriptor of an earlier session fails with (mlx5's main.c)."""
+        precopy = self.device.state in PRECOPY
+        return errno.EINVAL if call.name == "precopy-info" and not precopy else errno.ENODEV
 
     def dma_buf(self, length: int) -> int:
         """A descriptor that stands for `length` bytes of a BAR in the IOMMU's mappings.
@@ -116,13 +129,25 @@ class Emulated:
 
     def _forget_arrival(self) -> None:
         if self.arriving is not None:
+            self.arriving.seal()  # the program may have it open yet
             self.arriving.close()
         self.arriving, self._checker, self._checked = None, None, 0
         self.verdict = None
 
-    def rewrite(self, offset: int, data: bytes) -> None:
-        """What stands in a region now."""
-        os.pwrite(self.memory, data, offset)
+    def write_region(self, call: Call, memory: CallingProcess) -> int:
+        """What QEMU writes to configuration space or to a BAR; how many bytes. Raises OSError."""
+        data: bytes = call.argument
+        if call.name == "config-write":
+            os.pwrite(self.memory, self.device.config_write(call), CONFIG_OFFSET + call.address)
+            if self.device.config.is_reset(call.address, data):
+                self.was_reset()
+            return len(data)
+        offset, done = (call.flags << REGION_SHIFT) + call.address, 0
+        while True:
+            done += os.pwrite(self.memory, data, offset + done)
+            if done >= call.size:
+                return done
+            data = memory.read(call.payload + done, min(BLOCK, call.size - done))
 
     def _clear_bars(self) -> None:
         """Whoever has them mapped sees zeros."""

@@ -2,6 +2,7 @@
 
 import array
 import os
+import resource
 import signal
 import socket
 from typing import NamedTuple
@@ -53,6 +54,13 @@ def start(argv: list[str], program: bytes, reserved: dict[int, int]) -> Child:
     return Child(pid, listener)
 
 
+def _allow(number: int) -> None:
+    """Raise the limit of open files, if need be, so that a descriptor can have that number."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files != resource.RLIM_INFINITY and files <= number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (number + 1, most))
+
+
 def _become(
     argv: list[str],
     program: bytes,
@@ -69,6 +77,7 @@ def _become(
     for terminal in (signal.SIGHUP, signal.SIGQUIT):
         if signal.getsignal(terminal) is not signal.SIG_IGN:  # as under nohup
             signal.signal(terminal, signal.SIG_DFL)
+    _allow(max(reserved, default=0))
     for number, descriptor in reserved.items():
         os.dup2(descriptor, number)
     listener = syscalls.listen(program)

@@ -6,6 +6,7 @@ virtual machine with 24 GiB).
 """
 
 import contextlib
+import fcntl
 import os
 
 from qmptests.vfio import syscalls
@@ -15,13 +16,18 @@ PIECE = 4 << 20
 #: No more than this is had beforehand: a profile may say 1T and the migration be cancelled.
 MOST = 2 << 30
 FALLOC_FL_KEEP_SIZE = 1
+# linux/fcntl.h
+F_ADD_SEALS = 1033
+F_SEAL_SHRINK = 0x2
+F_SEAL_FUTURE_WRITE = 0x10
 
 
 class Landing:
     """`fd`: the memfd, empty at first. `expected`: bytes that are likely to arrive."""
 
     def __init__(self, name: str, expected: int) -> None:
-        self.fd = os.memfd_create(f"resuming-{name}", os.MFD_CLOEXEC)
+        self.fd = os.memfd_create(f"resuming-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_SHRINK)
         self._expected = min(expected, MOST)
         self._had = 0
 
@@ -43,6 +49,10 @@ class Landing:
                 syscalls.fallocate(self.fd, FALLOC_FL_KEEP_SIZE, self._had, length)
         self._had += length
         return True
+
+    def seal(self) -> None:
+        """Let nothing more arrive: from now on write(2) is EPERM."""
+        fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
 
     @property
     def length(self) -> int:

@@ -74,9 +74,13 @@ class Listener:
         except FileNotFoundError as error:
             raise Gone from error
 
-    def give(self, identity: int, descriptor: int, number: int) -> None:
-        """Install our `descriptor` in the calling process as `number`, closed on its exec."""
-        request = abi.AddFd(identity, abi.ADDFD_SETFD, descriptor, number, 0o2000000)
+    def give(self, identity: int, descriptor: int, number: int, *, cloexec: bool = True) -> None:
+        """Install our `descriptor` in the calling process as `number`, closed on its exec or not.
+
+        Raises OSError (EBADF) if the process may have no descriptor of such a number.
+        """
+        flags = os.O_CLOEXEC if cloexec else 0
+        request = abi.AddFd(identity, abi.ADDFD_SETFD, descriptor, number, flags)
         try:
             fcntl.ioctl(self.fd, _ADDFD, abi.ADDFD.pack(request))
         except FileNotFoundError as error:

@@ -28,6 +28,7 @@ DEVICE_CONTROL = EXPRESS + 8
 _STATUS_CAP_LIST = 0x10
 #: Memory, bus master, parity error, SERR#, INTx disable.
 _COMMAND_WRITABLE = 0x0546
+_MEMORY = 0x2
 _PM_STATES = 0x3
 _INTX_DISABLE = 0x0400
 #: D1 and D2 are optional, and not there.
@@ -78,6 +79,13 @@ class ConfigSpace:
         """Whether that write asks for a function-level reset."""
         at = DEVICE_CONTROL + 1 - offset
         return 0 <= at < len(data) and bool(data[at] & (_FLR >> 8))
+
+    @property
+    def memory_enabled(self) -> bool:
+        """Whether BARs answer (__vfio_pci_memory_enabled()): not in D3hot."""
+        command: int = struct.unpack_from("<H", self.image, COMMAND)[0]
+        awake = self.image[PM_CONTROL] & _PM_STATES != _PM_STATES
+        return awake and bool(command & _MEMORY)
 
     @property
     def forbids_intx(self) -> bool:

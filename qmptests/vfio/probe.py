@@ -18,14 +18,13 @@ from qmptests.vfio import abi, arch, bpf, descriptors, interpose, syscalls
 from qmptests.vfio.listener import Gone, Listener
 from qmptests.vfio.memory import ProcessMemory
 
-#: The filter's descriptors go up to 235.
-ENOUGH_FILES = 256
 #: Milliseconds for the child to make its call.
 PATIENCE_MS = 20_000
 YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 _CONTAINER = "in a container, run it with `--security-opt seccomp=unconfined`"
-_GIVEN = descriptors.data(descriptors.MOST - 1, 1)
+_DATA = descriptors.data(descriptors.ENOUGH)
+_GIVEN = _DATA[-1]
 _LENGTH = 8
 #: It shows us an event descriptor, and looks whether all that we did has come.
 _CHILD = f"""
@@ -53,24 +52,25 @@ def prove() -> Proof:
         here = arch.current()
     except OSError as error:
         return Proof(error.strerror or "", "use a machine of one of these")
-    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if files != resource.RLIM_INFINITY and files < ENOUGH_FILES:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    enough = descriptors.ENOUGH
+    if most != resource.RLIM_INFINITY and most < enough:
         return Proof(
-            f"only {files} open files are allowed, and devices have descriptors up to {_GIVEN}",
-            f"`ulimit -n {ENOUGH_FILES}`" + (", as root" if 0 <= most < ENOUGH_FILES else ""),
+            f"only {most} open files are allowed, and devices need descriptors up to {enough - 1}",
+            f"`ulimit -n {enough}`, as root",
         )
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    reserved = {descriptors.IOMMUFD: null, 2: null}
+    reserved = {descriptors.IOMMUFD: null, _GIVEN: null, 2: null}
     argv = [sys.executable, "-I", "-S", "-c", _CHILD]
     try:
-        child = interpose.start(argv, bpf.pack(bpf.program(here)), reserved)
+        child = interpose.start(argv, bpf.pack(bpf.program(here, 0, _DATA)), reserved)
     except OSError as error:
+        os.close(null)
         return judge("seccomp", error)
+    try:
+        return _serve(child, null)
     finally:
         os.close(null)
-    try:
-        return _serve(child)
-    finally:
         os.kill(child.pid, signal.SIGKILL)
         os.waitpid(child.pid, 0)
         os.close(child.listener)
@@ -82,8 +82,8 @@ def explain(error: OSError) -> str:
     return f"{proof.problem}: {proof.remedy}" if proof.problem else str(error)
 
 
-def _serve(child: interpose.Child) -> Proof:
-    """Do to the child's call what a supervisor does to QEMU's."""
+def _serve(child: interpose.Child, null: int) -> Proof:
+    """Do to the child's call what a supervisor does to QEMU's; it has `null` as its iommufd."""
     listener = Listener(child.listener)
     step = "notification"
     try:
@@ -93,6 +93,8 @@ def _serve(child: interpose.Child) -> Proof:
         event = int.from_bytes(memory.read(call.arg2, _LENGTH), "little")
         memory.write(call.arg2, bytes(range(_LENGTH)))
         memory.close()
+        step = "kcmp"
+        _recognise(null, call)
         step = "pidfd_getfd"
         _trigger(child.pid, event)
         step = "ADDFD"
@@ -110,6 +112,11 @@ def _serve(child: interpose.Child) -> Proof:
 def _receive(listener: Listener) -> abi.Notification:
     _wait(listener.fd, "no call was notified")
     return listener.receive()
+
+
+def _recognise(own: int, call: abi.Notification) -> None:
+    if syscalls.same_file(own, call.pid, call.arg0) != 0:
+        raise OSError(errno.EIO, "the child's file is not found to be ours")
 
 
 def _trigger(pid: int, descriptor: int) -> None:
@@ -167,7 +174,7 @@ def judge(step: str, error: OSError) -> Proof:
         )
     if step == "seccomp" and forbidden:
         return Proof("seccomp(2) is forbidden here", _CONTAINER)
-    if step in ("memory", "pidfd_getfd"):
+    if step in ("memory", "kcmp", "pidfd_getfd"):
         if (scope := ptrace_scope()) >= 2:
             return Proof(
                 f"Yama's ptrace_scope is {scope}: a child's memory and descriptors are "

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from qmptests.vfio import abi, calls, descriptors
+from qmptests.vfio import abi, calls
 from qmptests.vfio.arch import Arch
 from qmptests.vfio.caller import CallingProcess
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.calls import Answer, Call
-from qmptests.vfio.device import REGION_SHIFT
-from qmptests.vfio.emulated import BLOCK, CONFIG_OFFSET, Emulated
+from qmptests.vfio.emulated import Emulated
+from qmptests.vfio.files import Duplicate, File, Files
+from qmptests.vfio.incoming import Decoder, Incoming, Refused
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Gone, Listener
 from qmptests.vfio.memory import Mappings
@@ -38,6 +39,7 @@ class Pending(NamedTuple):
     identity: int
     emulated: Emulated | None
     call: Call
+    session: File | None
     memory: CallingProcess
     began_ns: int
 
@@ -56,13 +58,17 @@ class Service:
         listener: Listener,
         devices: list[Emulated],
         iommufd: Iommufd,
+        files: Files,
         log: CallLog,
         tell: Tell,
+        *,
+        writes: bool,
     ) -> None:
-        self._arch = arch
         self._listener = listener
         self._devices = devices
         self._iommufd = iommufd
+        self._files = files
+        self._decoder = Decoder(arch, devices, files, writes=writes)
         self._log = log
         self._tell = tell
         #: Calls that wait until they are released, in the order in which they came.
@@ -103,6 +109,8 @@ class Service:
             self._serve(notification)
         except Gone:
             raise
+        except Refused as refused:
+            self._listener.answer(notification.id, number=refused.number)
         except calls.Unknown as error:
             self._problem(notification, str(error), errno.ENOTTY)
         except OSError as error:
@@ -129,53 +137,29 @@ class Service:
         began_ns = time.time_ns()
         memory = self._caller(notification.id, notification.pid)
         try:
-            decoded = self._decode(notification, memory)
-            if decoded is None:
+            incoming = self._decoder.decode(notification, memory)
+            if isinstance(incoming, Incoming):
+                self._begin(Pending(notification.id, *incoming, memory, began_ns))
+            elif incoming is None:
                 self._listener.let_the_kernel(notification.id)
             else:
-                self._begin(Pending(notification.id, *decoded, memory, began_ns))
+                self._duplicate(notification.id, incoming, memory)
         finally:
             memory.close()
 
+    def _duplicate(self, identity: int, wanted: Duplicate, memory: CallingProcess) -> None:
+        """The kernel's own way is the last resort: what is read there is EBADF."""
+        try:
+            number = self._files.duplicate(self._listener, identity, memory, wanted)
+        except OSError:
+            self._listener.let_the_kernel(identity)
+        else:
+            self._listener.answer(identity, number)
+
     def _caller(self, identity: int, thread: int) -> CallingProcess:
-        return CallingProcess(self._listener, identity, thread, self._mappings, self._sources)
-
-    def _decode(
-        self, notification: abi.Notification, memory: CallingProcess
-    ) -> tuple[Emulated | None, Call] | None:
-        """Whose call it is, and what; None for one that is the kernel's."""
-        fd = notification.arg0
-        number = descriptors.device_of(fd)
-        emulated = self._devices[number] if 0 <= number < len(self._devices) else None
-        if notification.nr == self._arch.ioctl:
-            request = notification.arg1 & 0xFFFFFFFF
-            if request == abi.KVM_SET_DEVICE_ATTR:
-                call = calls.decode_kvm(notification.arg2, memory)
-                return (None, call) if call else None
-            if fd == descriptors.IOMMUFD:
-                return None, calls.decode("iommufd", request, notification.arg2, memory)
-            if emulated is None:
-                raise calls.Unknown(f"request {request:#x} for no device of ours")
-            role = "data" if descriptors.is_data(fd) else "device"
-            call = calls.decode(role, request, notification.arg2, memory)
-            return emulated, emulated.device.heard(call)
-        if emulated is None:
-            return None
-        if notification.nr == self._arch.pwrite64:
-            return emulated, self._region_write(notification, memory)
-        name = "read" if notification.nr == self._arch.read else "write"
-        count = min(notification.arg2, BLOCK)
-        return emulated, Call(name, notification.arg1, count, detail=(("length", count),))
-
-    @staticmethod
-    def _region_write(notification: abi.Notification, memory: CallingProcess) -> Call:
-        region = notification.arg3 >> REGION_SHIFT
-        at = notification.arg3 & ((1 << REGION_SHIFT) - 1)
-        data = memory.read(notification.arg1, notification.arg2)
-        detail: calls.Detail = (("offset", at), ("length", len(data)), ("data", data[:16].hex()))
-        if region == abi.Region.CONFIG:
-            return Call("config-write", at, data, detail=detail)
-        return Call("bar-write", at, data, flags=region, detail=(("region", region), *detail))
+        return CallingProcess(
+            self._listener, identity, thread, self._mappings, self._sources, self._files
+        )
 
     # --- its script -----------------------------------------------------------------------------
 
@@ -229,6 +213,7 @@ class Service:
         if do not in self._acts:
             raise ValueError(f"a device can't '{do}': it can {', '.join(sorted(self._acts))}")
         self._acts[do](emulated, value)
+        emulated.follow_state()
 
     def _hold(self, pending: Pending, emulated: Emulated) -> None:
         self.held.append(pending)
@@ -263,35 +248,46 @@ class Service:
                 if call.name.startswith("kvm-")
                 else self._iommufd.handle(call, memory, now)
             )
-        elif call.name == "config-write":
-            emulated.rewrite(CONFIG_OFFSET + call.address, emulated.device.config_write(call))
-            answer = Answer(value=len(call.argument))
-        elif call.name == "bar-write":
-            emulated.rewrite((call.flags << REGION_SHIFT) + call.address, call.argument)
-            answer = Answer(value=len(call.argument))
+        elif pending.session is not None and pending.session is not emulated.session:
+            answer = Answer(errno=emulated.old_session_errno(call))
         else:
             before = emulated.device.state
-            if call.name == "set-state":
-                emulated.dma.finish_look()  # QEMU may be about to end
-            answer = emulated.device.handle(call, memory, now)
-            if answer.dma_buf:
-                answer = self._share(pending.identity, emulated, answer)
-            self._provide(pending, emulated, answer)
-            if call.name == "reset":
-                emulated.was_reset()
+            answer = self._ask(pending, emulated, now)
             if emulated.device.state is not before:
+                emulated.follow_state()
                 self._tell("state", device=emulated.name, state=state_word(emulated.device.state))
         if delay:
             answer = answer._replace(delay_s=answer.delay_s + delay)
         self._finish(pending, answer)
 
-    def _provide(self, pending: Pending, emulated: Emulated, answer: Answer) -> None:
-        """What the answer asks for besides a number."""
-        if answer.opens:
-            number = emulated.open_data(self._listener, pending.identity, answer.opens)
-            pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
-        if answer.span is not None:
-            emulated.deliver(answer.span, pending.memory, pending.call.address)
+    def _ask(self, pending: Pending, emulated: Emulated, now: float) -> Answer:
+        """Have the device carry it out, and the caller get what the answer has."""
+        call, memory = pending.call, pending.memory
+        try:
+            if call.name in ("config-write", "bar-write"):
+                return Answer(value=emulated.write_region(call, memory))
+            if call.name == "set-state":
+                emulated.dma.finish_look()  # QEMU may be about to end
+            answer = emulated.device.handle(call, memory, now)
+            if answer.opens:
+                self._open(pending, emulated, answer)
+            elif answer.span is not None:
+                emulated.deliver(answer.span, memory, call.address)
+            elif answer.dma_buf:
+                answer = self._share(pending.identity, emulated, answer)
+            elif call.name == "reset":
+                emulated.was_reset()
+        except OSError as error:
+            if error.errno != errno.EFAULT:
+                raise
+            return Answer(errno=errno.EFAULT)
+        return answer
+
+    def _open(self, pending: Pending, emulated: Emulated, answer: Answer) -> None:
+        """Give the caller the data descriptor that the answer promises."""
+        file = emulated.open_data(self._files, answer.opens)
+        number = self._files.give(self._listener, pending.identity, pending.memory.thread, file)
+        pending.memory.write(answer.opens_at, number.to_bytes(4, "little"))
 
     def _share(self, identity: int, emulated: Emulated, answer: Answer) -> Answer:
         """Give the caller a descriptor for a part of a BAR: its number is the answer."""

@@ -15,9 +15,12 @@ if __name__ == "__main__":
     gc.disable()  # nothing that is made to serve a call is part of a cycle
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+import errno
 import json
+import resource
 import signal
 import socket
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TextIO
 
 from qmptests.vfio import alone, arch, bpf, descriptors, guard, interpose
@@ -27,14 +30,18 @@ class Started(NamedTuple):
     """A command that runs, its calls waiting to be answered.
 
     `memories`: of each device the memfd that the command has as the device's descriptor, still
-    empty. `log`: None if nobody wants one. `owner`: it knows already; None without one, and
-    only then there are `signals`.
+    empty. `iommufd`: what it has as the iommufd; `spare`: what it has on all numbers in `data`,
+    which are kept for migration data. `log`: None if nobody wants one. `owner`: it knows already;
+    None without one, and only then there are `signals`.
     """
 
     pid: int
     pidfd: int
     listener: int
     memories: list[int]
+    iommufd: int
+    spare: int
+    data: range
     log: TextIO | None
     owner: socket.socket | None
     signals: alone.Signals | None
@@ -78,10 +85,15 @@ def start(told: dict[str, Any]) -> Started:
     log = _open_log(told["log"]) if told.get("log") else None
     devices = told["devices"]
     memories = [os.memfd_create(f"vfio-{device['name']}", os.MFD_CLOEXEC) for device in devices]
-    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    reserved = {descriptors.IOMMUFD: null}
+    iommufd, spare = descriptors.nothing("iommufd"), descriptors.nothing("spare")
+    reserved = {descriptors.IOMMUFD: iommufd}
     reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
-    program = bpf.pack(bpf.program(arch.current(), writes=any(map(watches_writes, devices))))
+    _require_free(reserved)
+    data = descriptors.data(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    reserved |= {number: spare for number in data if not _is_open(number)}
+    program = bpf.pack(
+        bpf.program(arch.current(), len(devices), data, writes=any(map(watches_writes, devices)))
+    )
     # Either we end by a signal, or the command gets it: none comes while both are being made.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, interpose.TAKEN)
     try:
@@ -91,13 +103,29 @@ def start(told: dict[str, Any]) -> Started:
             signals.follow(pidfd)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    os.close(null)
     owner = socket.socket(fileno=told["control"]) if signals is None else None
     if owner is not None:
         words = json.dumps({"event": "started", "pid": child.pid}).encode()
         with contextlib.suppress(OSError):  # it may be gone: to be seen when it is served
             socket.send_fds(owner, [words], [pidfd])
-    return Started(child.pid, pidfd, child.listener, memories, log, owner, signals)
+    return Started(
+        child.pid, pidfd, child.listener, memories, iommufd, spare, data, log, owner, signals
+    )
+
+
+def _require_free(numbers: Iterable[int]) -> None:
+    for number in numbers:
+        if _is_open(number):
+            words = "is open already, and a device's descriptor is to be there: close it before"
+            raise OSError(errno.EBUSY, f"descriptor {number} {words}")
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def watches_writes(device: dict[str, Any]) -> bool:

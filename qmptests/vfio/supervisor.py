@@ -17,6 +17,7 @@ from qmptests.vfio import alone, arch, asked, spec
 from qmptests.vfio.calllog import CallLog
 from qmptests.vfio.control import Control
 from qmptests.vfio.emulated import Emulated
+from qmptests.vfio.files import Files
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.listener import Listener
 from qmptests.vfio.service import Service
@@ -84,8 +85,16 @@ class Supervisor:
             poll.register(self._guard, select.POLLIN)
         poll.register(self._listener_fd, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)
+        given = Files(started.iommufd, started.memories, started.spare, started.data)
         self.service = Service(
-            arch.current(), listener, self.devices, iommufd, self.log, self._tell
+            arch.current(),
+            listener,
+            self.devices,
+            iommufd,
+            given,
+            self.log,
+            self._tell,
+            writes=self._writes,
         )
 
     def _tell(self, event: str, **more: Any) -> None:

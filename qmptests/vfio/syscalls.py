@@ -1,6 +1,7 @@
 """System calls that Python has no function for. Each raises OSError with the kernel's errno."""
 
 import ctypes
+import errno
 import os
 
 from qmptests.vfio import abi_filter, arch
@@ -14,6 +15,9 @@ _prctl = _libc.prctl
 _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_KCMP = arch.current().kcmp
+_KCMP_FILE = 0
+_OURSELVES = os.getpid
 _fallocate = _libc.fallocate64
 _fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 
@@ -71,6 +75,17 @@ def take_descriptor(pidfd: int, descriptor: int) -> int:
         _syscall(number, ctypes.c_int(pidfd), ctypes.c_int(descriptor), ctypes.c_uint(0)),
         "pidfd_getfd",
     )
+
+
+def same_file(own: int, thread: int, number: int) -> int:
+    """Whether that descriptor of a thread's is the very open file that `own` is of ours (kcmp(2)).
+
+    0 if it is, more if it is another, -1 if it is not open.
+    """
+    differs: int = _syscall(_KCMP, _OURSELVES(), thread, _KCMP_FILE, own, number)
+    if differs < 0 and (error := ctypes.get_errno()) != errno.EBADF:
+        raise OSError(error, f"kcmp: {os.strerror(error)}")
+    return differs
 
 
 def fallocate(descriptor: int, mode: int, start: int, length: int) -> None:

@@ -90,6 +90,7 @@ def run(
             "argv": [sys.executable, str(program)],
             "devices": [spec.to_json(device) for device in devices],
             "log": str(log),
+            "unlink": "",
         }
         settings.write_text(json.dumps(told))
         with settings.open() as stream:

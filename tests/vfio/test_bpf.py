@@ -1,5 +1,6 @@
 """The filter, run by an interpreter of classic BPF for both processors, does what it promises."""
 
+import fcntl
 import struct
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from qmptests.vfio import abi, arch, bpf, descriptors
 from qmptests.vfio.arch import Arch
+from qmptests.vfio.device import REGION_SHIFT
 
 NOTIFIED, ALLOWED = abi.RET_USER_NOTIF, abi.RET_ALLOW
 
@@ -36,16 +38,20 @@ def run(program: bytes, data: bytes) -> int:
             return int(value)
 
 
+DEVICES, DATA = 3, range(960, 1024)
+
+
 def verdict(
     here: Arch, number: int, *arguments: int, writes: bool = False, audit: int | None = None
 ) -> int:
     data = struct.pack("<iIQ", number, here.audit if audit is None else audit, 0)
     data += struct.pack("<6Q", *arguments, *[0] * (6 - len(arguments)))
-    return run(bpf.pack(bpf.program(here, writes=writes)), data)
+    return run(bpf.pack(bpf.program(here, DEVICES, DATA, writes=writes)), data)
 
 
 ARCHS = pytest.mark.parametrize("here", [arch.X86_64, arch.AARCH64], ids=lambda a: a.name)
-FDS = st.one_of(st.integers(0, 300), st.integers(0, 2**32 - 1))
+FDS = st.one_of(st.integers(190, 220), st.integers(950, 1030), st.integers(0, 2**32 - 1))
+SIZES = st.one_of(st.integers(0, 2 * bpf.SMALL), st.integers(0, 2**64 - 1))
 
 
 @ARCHS
@@ -67,21 +73,43 @@ def test_every_request_that_we_know_is_notified(here: Arch, request_number: int)
 
 
 @ARCHS
-@given(descriptor=FDS)
-def test_only_our_descriptors_are_notified(here: Arch, descriptor: int) -> None:
-    device = 0 <= descriptor - descriptors.device(0) < descriptors.MOST
-    data = descriptors.is_data(descriptor)
-    assert (verdict(here, here.pwrite64, descriptor) == NOTIFIED) is device
-    assert (verdict(here, here.read, descriptor) == NOTIFIED) is data
-    assert verdict(here, here.write, descriptor) == ALLOWED
-    assert (verdict(here, here.write, descriptor, writes=True) == NOTIFIED) is data
-    assert verdict(here, here.pread64, descriptor) == ALLOWED
+@given(descriptor=FDS, size=SIZES)
+def test_only_our_descriptors_are_notified(here: Arch, descriptor: int, size: int) -> None:
+    device = descriptor in descriptors.devices(DEVICES)
+    data = descriptor in DATA
+    small = size <= bpf.SMALL
+    for number in (here.read, here.pread64, here.dup):
+        assert (verdict(here, number, descriptor) == NOTIFIED) is data
+    assert (verdict(here, here.pwrite64, descriptor) == NOTIFIED) is (data or device)
+    assert (verdict(here, here.write, descriptor, 0, size) == NOTIFIED) is (data and small)
+    assert (verdict(here, here.write, descriptor, 0, size, writes=True) == NOTIFIED) is data
+
+
+@ARCHS
+@given(descriptor=FDS, offset=st.integers(0, 2**64 - 1))
+def test_a_write_to_a_region_is_notified_on_any_number(
+    here: Arch, descriptor: int, offset: int
+) -> None:
+    """But for BAR 0, whose offsets are those of ordinary files."""
+    ours = descriptor in DATA or descriptor in descriptors.devices(DEVICES)
+    expected = offset >= 1 << REGION_SHIFT or ours
+    assert (verdict(here, here.pwrite64, descriptor, 0, 0, offset) == NOTIFIED) is expected
+
+
+@ARCHS
+@given(descriptor=FDS, command=st.one_of(st.sampled_from([0, 1030]), st.integers(0, 2000)))
+def test_data_descriptors_that_are_duplicated_are_notified(
+    here: Arch, descriptor: int, command: int
+) -> None:
+    expected = descriptor in DATA and command in (fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC)
+    assert (verdict(here, here.fcntl, descriptor, command) == NOTIFIED) is expected
 
 
 @ARCHS
 @given(number=st.integers(0, 600), descriptor=FDS)
 def test_no_other_system_call_is(here: Arch, number: int, descriptor: int) -> None:
-    if number not in (here.ioctl, here.read, here.write, here.pwrite64):
+    notified = (here.ioctl, here.read, here.write, here.pread64, here.pwrite64, here.dup)
+    if number not in (*notified, here.fcntl):
         assert verdict(here, number, descriptor, writes=True) == ALLOWED
 
 
@@ -91,12 +119,17 @@ def test_a_call_of_another_processor_is_the_kernels() -> None:
     assert verdict(here, here.ioctl, 200, 0x3B81, audit=0x40000003) == ALLOWED  # i386
 
 
-def test_the_numbers_of_devices_and_data_do_not_meet() -> None:
-    devices = {descriptors.device(n) for n in range(descriptors.MOST)}
-    data = {descriptors.data(n, turn) for n in range(descriptors.MOST) for turn in range(2)}
-    assert len(devices) + len(data) == 3 * descriptors.MOST
-    assert not devices & data
-    assert descriptors.IOMMUFD not in devices | data
-    for n in range(descriptors.MOST):
-        assert descriptors.device_of(descriptors.device(n)) == n
-        assert {descriptors.device_of(descriptors.data(n, turn)) for turn in range(4)} == {n}
+@pytest.mark.parametrize("limit", [256, 300, 1000, 1024, 4096, 1 << 20, -1])
+def test_the_numbers_of_devices_and_data_do_not_meet(limit: int) -> None:
+    data = descriptors.data(limit)
+    assert len(data) > 4 * descriptors.MOST
+    assert data[0] > descriptors.device(descriptors.MOST - 1) > descriptors.IOMMUFD
+    assert data[-1] < (limit if limit >= 0 else 1024)
+    assert data[-1] < 1024, "select(2) has no more"
+
+
+def test_without_devices_none_is_notified() -> None:
+    here = arch.X86_64
+    program = bpf.pack(bpf.program(here, 0, DATA))
+    data = struct.pack("<iIQ6Q", here.pwrite64, here.audit, 0, descriptors.device(0), *[0] * 5)
+    assert run(program, data) == ALLOWED

@@ -282,9 +282,6 @@ def test_a_device_of_ours_is_added_to_kvm_and_taken_away(attr: int, name: str) -
 @pytest.mark.parametrize(
     ("group", "attr", "number"),
     [
-        (abi.KVM_DEV_VFIO_FILE, abi.KVM_DEV_VFIO_FILE_ADD, 12),
-        (abi.KVM_DEV_VFIO_FILE, abi.KVM_DEV_VFIO_FILE_ADD, -1),
-        (abi.KVM_DEV_VFIO_FILE, abi.KVM_DEV_VFIO_FILE_ADD, descriptors.data(0, 0)),
         (abi.KVM_DEV_VFIO_FILE, 3, descriptors.device(0)),
         (2, abi.KVM_DEV_VFIO_FILE_ADD, descriptors.device(0)),
     ],

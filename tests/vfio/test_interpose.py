@@ -14,6 +14,7 @@ from qmptests.vfio import abi, arch, bpf, descriptors, interpose
 from qmptests.vfio.listener import Gone, Listener
 from qmptests.vfio.memory import ProcessMemory
 
+DATA = range(220, 240)
 REQUEST = int(abi.Iommu.IOAS_ALLOC)
 
 
@@ -22,8 +23,8 @@ class Parent:
 
     def __init__(self, code: str, *words: str) -> None:
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        program = bpf.pack(bpf.program(arch.current()))
-        reserved = {descriptors.IOMMUFD: self._null, descriptors.data(0, 0): self._null}
+        program = bpf.pack(bpf.program(arch.current(), 1, DATA))
+        reserved = {descriptors.IOMMUFD: self._null, DATA[0]: self._null}
         argv = [*words, sys.executable, "-I", "-S", "-c", code]
         self.child = interpose.start(argv, program, reserved)
         self.listener = Listener(self.child.listener)
@@ -142,7 +143,7 @@ READ = f"""
 import os, signal, sys
 got = []
 signal.signal(signal.SIGUSR1, lambda *_: got.append(1))
-data = os.read({descriptors.data(0, 0)}, 5)
+data = os.read({DATA[0]}, 5)
 sys.exit(0 if data == b"hello" and got else 1)
 """
 
@@ -195,7 +196,7 @@ sys.path[:0] = {sys.path!r}
 from qmptests.vfio import arch, bpf, descriptors, interpose
 null = os.open("/dev/null", os.O_RDWR)
 child = interpose.start([sys.executable, "-c", {ALLOCATE!r}],
-    bpf.pack(bpf.program(arch.current())), {{descriptors.IOMMUFD: null}})
+    bpf.pack(bpf.program(arch.current(), 1, range(220, 240))), {{descriptors.IOMMUFD: null}})
 print(child.pid, flush=True)
 os.kill(os.getpid(), 9)
 """
@@ -212,7 +213,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_command_that_is_not_there_is_named() -> None:
-    program = bpf.pack(bpf.program(arch.current()))
+    program = bpf.pack(bpf.program(arch.current(), 1, DATA))
     with pytest.raises(FileNotFoundError, match="/nowhere/qemu: No such file"):
         interpose.start(["/nowhere/qemu"], program, {})
 

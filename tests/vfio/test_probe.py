@@ -37,7 +37,7 @@ print(json.dumps(probe.prove()))
 NESTED = """
 import json
 from qmptests.vfio import arch, bpf, probe, syscalls
-syscalls.listen(bpf.pack(bpf.program(arch.current())))
+syscalls.listen(bpf.pack(bpf.program(arch.current(), 1, range(220, 240))))
 print(json.dumps(probe.prove()))
 """
 

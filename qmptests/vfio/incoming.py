@@ -1,0 +1,143 @@
+"""From a system call that was notified to what it asks, and of whom.
+
+What the kernel refuses before it asks any driver is refused here (fs/read_write.c,
+drivers/vfio/vfio_main.c).
+"""
+
+import errno
+from typing import NamedTuple
+
+from qmptests.vfio import abi, calls
+from qmptests.vfio.arch import Arch
+from qmptests.vfio.caller import CallingProcess
+from qmptests.vfio.calls import Call
+from qmptests.vfio.device import REGION_SHIFT
+from qmptests.vfio.emulated import BLOCK, Emulated
+from qmptests.vfio.files import Duplicate, File, Files
+
+#: Of fcntl(2).
+F_DUPFD, F_DUPFD_CLOEXEC = 0, 1030
+#: Bytes that one pwrite64 writes at most; the rest is left to the next one.
+MOST_WRITTEN = 64 << 20
+_SIGN = 1 << 63
+_OFFSET = (1 << REGION_SHIFT) - 1
+_BARS = range(abi.Region.BAR0, abi.Region.BAR5 + 1)
+
+
+class Refused(Exception):
+    """The call fails with errno `number`, as it does in the kernel, and that is all."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+class Incoming(NamedTuple):
+    """`emulated` is None for a call of the iommufd's own; `session`: the data descriptor's."""
+
+    emulated: Emulated | None
+    call: Call
+    session: File | None = None
+
+
+class Decoder:
+    """Reads the calls of one program. `writes`: somebody wants to hear of writes of data."""
+
+    def __init__(self, arch: Arch, devices: list[Emulated], files: Files, *, writes: bool) -> None:
+        self._writes = writes
+        self._arch = arch
+        self._devices = devices
+        self._files = files
+
+    def decode(
+        self, notification: abi.Notification, memory: CallingProcess
+    ) -> Incoming | Duplicate | None:
+        """None for a call that is the kernel's. Raises Refused, `calls.Unknown`."""
+        request = notification.arg1 & 0xFFFFFFFF
+        if notification.nr == self._arch.ioctl and request == abi.KVM_SET_DEVICE_ATTR:
+            call = calls.decode_kvm(notification.arg2, memory)
+            return Incoming(None, call) if call and self._adds_ours(call, memory) else None
+        number = notification.arg0 & 0xFFFFFFFF
+        file = self._files.find(memory.thread, number)
+        if file is None:
+            return None
+        if notification.nr == self._arch.ioctl:
+            return self._ioctl(file, request, notification.arg2, memory)
+        if file.role == "spare":
+            raise Refused(errno.EBADF)
+        if file.is_data:
+            return self._data(file, notification)
+        if notification.nr == self._arch.pwrite64 and file.role == "device":
+            return self._region_write(self._devices[file.device], notification, memory)
+        return None
+
+    def _adds_ours(self, call: Call, memory: CallingProcess) -> bool:
+        file = self._files.find(memory.thread, int(dict(call.detail)["fd"]))
+        return file is not None and file.role == "device"
+
+    def _ioctl(self, file: File, request: int, address: int, memory: CallingProcess) -> Incoming:
+        if file.role == "iommufd":
+            return Incoming(None, calls.decode("iommufd", request, address, memory))
+        if file.role == "spare":
+            raise Refused(errno.EBADF)
+        emulated = self._devices[file.device]
+        if file.role == "device":
+            call = calls.decode("device", request, address, memory)
+            return Incoming(emulated, emulated.device.heard(call))
+        if file.role == "resuming":
+            raise Refused(errno.ENOTTY)
+        call = calls.decode("data", request, address, memory)
+        return Incoming(emulated, emulated.device.heard(call), file)
+
+    def _data(self, file: File, notification: abi.Notification) -> Incoming | Duplicate | None:
+        """Anything but ioctl. A file that can't be read, or written, is EBADF in the kernel."""
+        arch, number = self._arch, notification.arg0 & 0xFFFFFFFF
+        if notification.nr == arch.dup:
+            return Duplicate(number, 0, cloexec=False)
+        if notification.nr == arch.fcntl:
+            cloexec = notification.arg1 & 0xFFFFFFFF == F_DUPFD_CLOEXEC
+            return Duplicate(number, notification.arg2, cloexec)
+        if notification.nr in (arch.pread64, arch.pwrite64):
+            raise Refused(errno.ESPIPE)  # it has no positions (stream_open)
+        name = "read" if notification.nr == arch.read else "write"
+        if (name == "read") != (file.role == "saving"):
+            return None
+        if notification.arg2 >= _SIGN:
+            raise Refused(errno.EINVAL)
+        emulated = self._devices[file.device]
+        if name == "write" and not self._writes:
+            if file is emulated.session and emulated.device.state is abi.State.RESUMING:
+                return None
+            raise Refused(errno.ENODEV)
+        count = min(notification.arg2, BLOCK)
+        call = Call(name, notification.arg1, count, detail=(("length", count),))
+        return Incoming(emulated, call, file)
+
+    @staticmethod
+    def _region_write(
+        emulated: Emulated, notification: abi.Notification, memory: CallingProcess
+    ) -> Incoming:
+        """As vfio_pci_rw() has it; of a BAR that is not large enough only what fits is written."""
+        address, count, position = notification.arg1, notification.arg2, notification.arg3
+        if position >= _SIGN or position + count >= _SIGN or emulated.device.bound_at is None:
+            raise Refused(errno.EINVAL)
+        region, at = position >> REGION_SHIFT, position & _OFFSET
+        size = emulated.device.bars.region_info(region)[1]
+        detail: calls.Detail = (("offset", at), ("length", count))
+        if region == abi.Region.CONFIG:
+            call = Call("config-write", at, b"", address, count, detail=detail)
+            if at + count > size:
+                return Incoming(emulated, call._replace(errno=errno.EFAULT))
+        else:
+            call = Call("bar-write", at, b"", address, count, region, (("region", region), *detail))
+            if region not in _BARS or at >= size:
+                return Incoming(emulated, call._replace(errno=errno.EINVAL))
+            if not emulated.device.config.memory_enabled:
+                return Incoming(emulated, call._replace(errno=errno.EIO))
+            call = call._replace(size=min(count, size - at, MOST_WRITTEN))
+        try:
+            data = memory.read(address, min(call.size, BLOCK))
+        except OSError:
+            return Incoming(emulated, call._replace(errno=errno.EFAULT))
+        shown = (*call.detail, ("data", data[:16].hex()))
+        return Incoming(emulated, call._replace(argument=data, detail=shown))
