@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from qmptests import printable
+from qmptests import dirs, printable
 from qmptests.errors import EnvironmentFailure
 
 #: Seconds until a lock that is not had is an error; the longest that is held is a download.
@@ -19,13 +19,13 @@ _INTERVAL_S = 0.05
 def held(
     path: Path, what: str, progress: Callable[[str], None], deadline_s: float = DEADLINE_S
 ) -> Iterator[int]:
-    """Hold the lock file at `path`, which guards `what`; yields its descriptor.
+    """Hold the lock file at `path`, in the cache, which guards `what`; yields its descriptor.
 
     It ends with the process and what inherited the descriptor, so it is never stale. `progress`
     gets a line if it is another's. Raises EnvironmentFailure if that one doesn't let go of it, and
     OSError where the file can't be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    dirs.make_in_cache(path.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
         _take(descriptor, path, what, progress, deadline_s)

@@ -63,7 +63,7 @@ class Checkout:
         }
         (self.path / "qmptests").mkdir(parents=True)
         shutil.copy(HERE / "run", self.path)
-        for name in ("__init__.py", "dirs.py", "errors.py", "printable.py"):
+        for name in ("__init__.py", "dirs.py", "errors.py", "places.py", "printable.py"):
             shutil.copy(HERE / "qmptests" / name, self.path / "qmptests")
         (self.path / "pyproject.toml").write_text(PYPROJECT)
         (self.path / "tox.ini").write_text(TOX)

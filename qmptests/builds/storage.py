@@ -67,7 +67,7 @@ def write_json(path: Path, value: Any) -> bool:
 def replace(path: Path, value: Any) -> None:
     """Put an object into place in one step; raises OSError and leaves what was there then."""
     data = msgspec.json.encode(value)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    dirs.make_in_cache(path.parent)
     files.replace(path, data[:-1] + b',"check":"%s"}' % _digest(data))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qmptests import files
 from qmptests.cli.migrate import Progress, check_writable
 from qmptests.errors import InputError
 from qmptests.report import history as store
@@ -57,6 +58,8 @@ def rebuild(file: Path, quiet: bool) -> None:
     _there(file)
     new = file.with_name(f"{file.name}.new")
     new.unlink(missing_ok=True)
+    with files.explained(new):
+        new.open("xb").close()  # a link that somebody puts there meanwhile is not written through
     try:
         with store.History(new) as remembered:
             read = []

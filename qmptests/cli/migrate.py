@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmptests import builds, downtime, files, jsontext
+from qmptests import builds, downtime, files, jsontext, places
 from qmptests.cli import terminal
 from qmptests.errors import InputError
 from qmptests.migration.observers import Observer, Phase
@@ -150,7 +150,12 @@ def migrate(**options: Any) -> None:
 
 
 def default_folder(name: str) -> Path:
-    """A folder of this moment and name, which another one that began in this second may have."""
+    """A folder of this moment and name, which another one that began in this second may have.
+
+    Raises InputError where others could replace what is written into it.
+    """
+    if how := places.exposed(RESULTS, sticky=True):
+        raise InputError(f"{how}: name another folder for the results (--output)")
     return RESULTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{name}"
 
 

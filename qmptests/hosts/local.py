@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qmptests import eventloop, removal
+from qmptests import eventloop, places, removal
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import launcher, life
 from qmptests.hosts.process import ExitStatus, Process, is_stopped
@@ -424,16 +424,20 @@ def _own_stderr() -> Iterator[int]:
 
 
 def _temporary_directory() -> Path:
-    """`$TMPDIR` or what stands for it, unless sockets in it would have too long a path.
+    """`$TMPDIR` or what stands for it, if sockets there have a short path and are out of reach.
 
-    Raises EnvironmentFailure where none can be written.
+    Others could replace what is in a folder of theirs, or in one without the sticky bit. Where no
+    place is better than that, it has to do. Raises EnvironmentFailure where none can be written.
     """
     try:
-        wanted = tempfile.gettempdir()
+        wanted = Path(tempfile.gettempdir()).absolute()
     except FileNotFoundError as error:
         raise EnvironmentFailure(f"{error.strerror}: free some space, or set TMPDIR") from error
-    short = (p for p in (wanted, "/tmp", "/var/tmp") if len(os.fsencode(p)) <= TMPDIR_BYTES)  # noqa: S108
-    return Path(next((p for p in short if os.access(p, os.W_OK | os.X_OK)), wanted))
+    usual = (wanted, Path("/tmp"), Path("/var/tmp"))  # noqa: S108
+    short = [path for path in usual if len(os.fsencode(path)) <= TMPDIR_BYTES]
+    usable = [path for path in short if os.access(path, os.W_OK | os.X_OK)]
+    safe = (path for path in usable if not places.exposed(path, sticky=True))
+    return next(safe, usable[0] if usable else wanted)
 
 
 def remove_stale_scratch() -> None:

@@ -2,8 +2,10 @@
 
 import contextlib
 import glob
+import os
 import re
 import resource
+import stat
 from pathlib import Path
 
 _PATTERN = Path("/proc/sys/kernel/core_pattern")
@@ -60,11 +62,16 @@ def collect(
 
 
 def newest(wanted: str, since: float) -> Path | None:
-    """The newest file that a glob means, unless it is older than `since`."""
+    """The newest file of ours that a glob means, unless it is older than `since`.
+
+    Others may write where core dumps go: neither their files are meant, nor what a link says.
+    """
     times = {}
     for path in map(Path, glob.glob(wanted)):  # noqa: PTH207 - an absolute pattern
         with contextlib.suppress(OSError):
-            times[path] = path.stat().st_mtime
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+                times[path] = status.st_mtime
     fresh = [path for path, time in times.items() if time >= since]
     return max(fresh, key=lambda path: times[path], default=None)
 

@@ -226,7 +226,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 def test_a_full_disk_is_one_line_and_is_left_clean(archive: "Archive", tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir()
     script = f"""
-        mount -t tmpfs -o size=64k none {tmp_path}/cache || exit 77
+        mount -t tmpfs -o size=64k,mode=0700 none {tmp_path}/cache || exit 77
         {sys.executable} -c "$FETCH" leaf tea 2>&1
         ls {tmp_path}/cache/packages
     """
