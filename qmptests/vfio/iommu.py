@@ -58,6 +58,8 @@ class Iommu:
         self.objects: dict[int, Ioas | PageTable | Bound] = {}
         self.vfio_ioas = 0
         self.account_by_process = False
+        #: No id below it is free.
+        self._lowest = 1
 
     # --- what VFIO asks -------------------------------------------------------------------------
 
@@ -68,7 +70,7 @@ class Iommu:
     def unbind(self, dev_id: int) -> None:
         """The device is closed. Raises OSError (ENOENT) if there is none of that id."""
         self.detach(dev_id)
-        del self.objects[dev_id]
+        self._remove(dev_id)
 
     def attach(self, dev_id: int, pt_id: int) -> int:
         """VFIO_DEVICE_ATTACH_IOMMUFD_PT: the id of the page table that the device now uses.
@@ -123,10 +125,9 @@ class Iommu:
 
     def free_id(self) -> int:
         """What the next object is called."""
-        number = 1
-        while number in self.objects:
-            number += 1
-        return number
+        while self._lowest in self.objects:
+            self._lowest += 1
+        return self._lowest
 
     def add(self, thing: Ioas | PageTable | Bound) -> int:
         """Its id."""
@@ -174,11 +175,15 @@ class Iommu:
         used = self.tables(thing) if isinstance(thing, Ioas) else self._attached(number)
         if used or isinstance(thing, Bound):
             raise OSError(errno.EBUSY, f"{number} is in use")
-        del self.objects[number]
+        self._remove(number)
         if number == self.vfio_ioas:
             self.vfio_ioas = 0
         if isinstance(thing, PageTable):
             self.relax(thing.ioas)
+
+    def _remove(self, number: int) -> None:
+        del self.objects[number]
+        self._lowest = min(self._lowest, number)
 
     def _space(self, dev_id: int) -> IovaSpace:
         table = self.objects.get(self.get(dev_id, Bound).table)
@@ -209,7 +214,7 @@ class Iommu:
         table = self.objects.get(left)
         if isinstance(table, PageTable):
             if table.automatic and not self._attached(left):
-                del self.objects[left]
+                self._remove(left)
             self.relax(table.ioas)
 
 

@@ -9,6 +9,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import resource
 import stat
 from collections.abc import Callable, Container, Iterable
 
@@ -20,6 +21,10 @@ from qmptests.vfio.pinning import Area
 _TMPFS, _HUGETLBFS = 0x01021994, 0x958458F6
 #: Bytes that a mapping's name may have: a longer one is ENAMETOOLONG.
 _NAME = 4096
+#: Programs whose memory stays open though nothing maps it, to be mapped once more.
+_MOST_PROGRAMS = 8
+#: Descriptors that are left for all else.
+_SPARED = 256
 #: Device and inode of a file (stat(2)).
 Identity = tuple[int, int]
 
@@ -34,7 +39,7 @@ class ProcessSource:
     """The memory of the program that `process` runs. Offsets are addresses.
 
     `memory` is closed with it. `devices`: files whose mappings are a device's registers, which no
-    other device can reach. Raises OSError if there is no such process.
+    other device can reach. Raises OSError if there is no such process, ENOMEM as `Sources` does.
     """
 
     is_file = False
@@ -48,6 +53,7 @@ class ProcessSource:
         self._devices = devices
         self.program = program_of(process)
         self._maps = os.open(f"/proc/{process}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        _spare(self._maps)
         self.read = memory.read
         self.write = memory.write
 
@@ -129,6 +135,7 @@ class FileSource:
     def __init__(self, descriptor: int, *, dma_buf: bool = False) -> None:
         self._fd = descriptor
         self.is_file = not dma_buf
+        _spare(descriptor)
 
     def pin(self, offset: int, length: int, *, writable: bool) -> None:  # noqa: ARG002
         """Raises OSError (EINVAL) for a file that is no memory, and past its end
@@ -161,22 +168,29 @@ def is_memory(descriptor: int) -> bool:
 
 
 class Sources:
-    """Takes hold of what a call maps. `devices`: the files that are devices' registers, which QEMU
-    maps; `dma_bufs`: those that stand for a part of them, which it got from a device.
+    """Takes hold of what a call maps, as long as there are descriptors for it: OSError (ENOMEM).
+
+    `devices`: the files that are devices' registers, which QEMU maps; `dma_bufs`: those that stand
+    for a part of them, which it got from a device.
     """
 
     def __init__(self, devices: Iterable[int], dma_bufs: Container[Identity]) -> None:
         self._devices = frozenset(map(identity_of, devices))
         self._dma_bufs = dma_bufs
-        self._last: ProcessSource | None = None
+        self._programs: dict[bytes, ProcessSource] = {}
 
     def memory(self, memory: ProcessMemory, process: int) -> ProcessSource:
         """`memory`, of the program that `process` runs, for longer than it is open. Raises OSError
         if that has ended.
         """
-        if self._last is None or self._last.program != program_of(process):
-            self._last = ProcessSource(memory.keep(), process, self._devices)
-        return self._last
+        program = program_of(process)
+        source = self._programs.get(program)
+        if source is None:
+            if len(self._programs) >= _MOST_PROGRAMS:
+                del self._programs[next(iter(self._programs))]
+            source = ProcessSource(memory.keep(), process, self._devices)
+            self._programs[program] = source
+        return source
 
     def file(self, descriptor: int, end: int) -> FileSource:
         """A descriptor of ours, which is the source's from now on. Raises OSError: EBADF if it was
@@ -187,6 +201,12 @@ class Sources:
         if dma_buf and end > os.fstat(descriptor).st_size:
             raise OSError(errno.EINVAL, "past the end of the registers")
         return source
+
+
+def _spare(descriptor: int) -> None:
+    """Raise OSError (ENOMEM) if that is one of the last: calls need some to be answered at all."""
+    if descriptor > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARED:
+        raise OSError(errno.ENOMEM, "too much is mapped")
 
 
 def open_file(descriptor: int) -> int:

@@ -6,6 +6,7 @@ with it.
 """
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -246,6 +247,8 @@ def serve(told: dict[str, Any], started: Started | OSError) -> int:
     settings = Settings.from_json(told)
     if isinstance(started, OSError):
         return _fail(settings, started)
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # what is mapped is held open
     supervisor = Supervisor(settings, started)
     status = supervisor.run()
     if started.signals is None:
