@@ -22,7 +22,7 @@ SHORTEST = 4
 _LONGEST_LINE = 1 << 24
 
 _NAMES = (
-    r"pass(?:word|wd|phrase)|(?<![a-z])pwd|(?<![a-z])pass|sshpass|token|cookie|credentials?"
+    r"pass(?:word|wd|phrase)|(?<=_)pwd|(?<![a-z])pass|sshpass|token|cookie|credentials?"
     r"|api[-_]?key|(?:access|private|secret|auth)[-_]key|secret"
 )
 #: The name of a value that is a secret; QEMU's ``...-secret`` is the id of one.
@@ -47,6 +47,7 @@ _ANYWHERE = [
     r"\b(?:curl|wget)\s(?:[^|;&]*?\s)?(?:-u|-U|--user|--proxy-user)[\s=]*['\"]?[^\s:'\"]*"
     r":(?P<s>[^\s'\"]+)",
     rf"(?<![\w-])--[\w-]*(?:{_NAMES})\s+(?P<s>(?!-){_WORD})",
+    rf"(?<![\w-])pass:(?P<s>{_WORD})",  # openssl -passin
     rf"\bset_password\s+\w+\s+(?P<s>{_WORD})",
     rf"\bchange\s+vnc\s+passw(?:or)?d\s+(?P<s>{_WORD})",
     # JSON inside of a text
@@ -134,7 +135,10 @@ class Redaction:
                 return self._name(word)
             if word.startswith("-p") and len(word) > 2 and Path(before).name == "sshpass":
                 return "-p" + self._name(word[2:])
-        if programs & {"curl", "wget"} and before in ("-u", "-U", "--user", "--proxy-user"):
+        if programs & {"curl", "wget"} and (
+            before in ("-u", "-U", "--user", "--proxy-user")
+            or word.startswith(("--user=", "--proxy-user="))
+        ):
             user, colon, password = word.partition(":")
             return user + colon + (self._name(password) if password else "")
         if word.startswith("{"):
@@ -181,24 +185,25 @@ class Redaction:
             return self.tree(value, "password" if not _ID.fullmatch(prop) else "")
         return self.tree(value, name)
 
-    def file(self, path: Path) -> None:
-        """Hide what is known in a file of lines; raises OSError, and leaves it as it was then."""
-        if not self._forms:
-            return
-        forms = {form.encode(errors="surrogateescape"): n for form, n in self._forms.items()}
-        pattern = re.compile(b"|".join(re.escape(f) for f in sorted(forms, key=len, reverse=True)))
+    def file(self, path: Path, *, seen: bool = False) -> None:
+        """Hide what is known in a file of lines, with `seen` also what can be seen in them.
+
+        Raises OSError, and leaves the file as it was then.
+        """
         new = path.with_name(f"{path.name}.new")
         changed = False
-        with path.open("rb") as old, new.open("xb") as file:
-            while line := old.readline(_LONGEST_LINE):
-                hidden = pattern.sub(lambda match: forms[match[0]].encode(), line)
-                changed |= hidden != line
-                file.write(hidden)
-        if changed:
-            new.chmod(path.stat().st_mode & 0o777)
-            new.replace(path)
-        else:
-            new.unlink()
+        try:
+            with path.open("rb") as old, new.open("xb") as file:
+                while line := old.readline(_LONGEST_LINE):
+                    text = line.decode(errors="surrogateescape")
+                    hidden = self.text(text) if seen else self._known(text)
+                    changed |= hidden != text
+                    file.write(hidden.encode(errors="surrogateescape"))
+            if changed:
+                new.chmod(path.stat().st_mode & 0o777)
+                new.replace(path)
+        finally:
+            new.unlink(missing_ok=True)
 
     def _found(self, text: str, patterns: Sequence[re.Pattern[str]]) -> str:
         for pattern in patterns:

@@ -54,6 +54,9 @@ WORDS = [
     ["tool", "--password", "{}"],
     ["tool", "--password={}", "--client-secret={}"],
     ["tool", "--auth-token", "{}"],
+    ["curl", "--user=me:{}", "--proxy-user=me:{}"],
+    ["openssl", "-passin", "pass:{}"],
+    ["env", "MYSQL_PWD={}", "SECRET={}", "http_proxy=http://me:{}@proxy:3128"],
     ["sh", "-c", 'export TOKEN={}; exec "$@"'],
     ["sh", "-c", "sshpass -p {} ssh h 'curl -u me:{} x'"],
     ["sh", "-c", "tool --password '{}' x"],
@@ -72,6 +75,7 @@ PLAIN = [
     ["-chardev", "socket,id=qmp,fd=3", "-netdev", "user,id=n,hostfwd=tcp:127.0.0.1:22-:22"],
     ["-fw_cfg", "name=opt/x,string=hello", "-append", "console=ttyS0 keyboard=us"],
     ["gdb", "--args"],
+    ["env", "PWD=/root", "OLDPWD=/", "XDG_CONFIG_HOME=/x", "bypass=1", "qemu"],
     ["valgrind", "--log-file=x", "--token-file=/x"],
 ]
 
@@ -194,6 +198,16 @@ def test_a_log_is_searched_for_what_is_known(tmp_path: Path) -> None:
     )
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_short_one_is_found_in_what_qemu_wrote_if_it_can_be_seen(tmp_path: Path) -> None:
+    file = tmp_path / "x.stderr.log"
+    file.write_bytes(b"\xff qemu: -spice password=abc: no\nabc\n")
+    redaction = Redaction()
+    redaction.arguments(["-spice", "password=abc"])
+    redaction.file(file, seen=True)
+    assert file.read_bytes().startswith(b"\xff qemu: -spice password=@QMPTESTS_SECRET_")
+    assert file.read_bytes().endswith(b"no\nabc\n")
 
 
 @given(st.text(), st.lists(st.text(max_size=8)))

@@ -22,6 +22,7 @@ from qmptests.migration.transport import KINDS
 from qmptests.migration.verdict import exit_code
 from qmptests.outcome import folder, modes, summary
 from qmptests.outcome.record import Result
+from qmptests.redaction import Redaction
 from qmptests.units import format_size
 from qmptests.vm import definition as definitions
 from qmptests.vm import devices
@@ -198,7 +199,8 @@ def words(options: dict[str, Any], name: str) -> tuple[str, ...]:
         return tuple(shlex.split(options[name]))
     except ValueError as error:
         option = name.replace("_", "-")
-        raise InputError(f"--{option} {options[name]!r}: {error}") from error
+        said = Redaction().text(options[name])
+        raise InputError(f"--{option} {said!r}: {error}") from error
 
 
 class Progress(Observer):

@@ -239,6 +239,7 @@ def say_left(left: list[str], partial: list[str], owner: int, owner_stderr: int)
 
     That one hears of the partial folders, too.
     """
+    left = [printable.one_line(line) for line in left]  # programs choose their own names
     sys.stderr.writelines(f"{line}\n" for line in left)
     poll = select.poll()
     poll.register(owner, select.POLLIN)

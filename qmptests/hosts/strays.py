@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-from qmptests import reaping
+from qmptests import printable, reaping
 
 #: In the environment of every process that we start: strays are found by it, never by name.
 MARKER = "QMPTESTS_RUN"
@@ -68,7 +68,7 @@ def _kill(pid: int, entry: bytes) -> bool:
 def complain(text: str) -> None:
     """An error that nobody is left to raise, on standard error, which may be gone."""
     with contextlib.suppress(OSError, ValueError):
-        print(f"qmptests: error: {text}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"qmptests: error: {printable.one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _with_environment(entry: bytes) -> tuple[set[int], bool]:

@@ -89,7 +89,7 @@ def hide_in_logs(folder: Path, redaction: Redaction) -> list[str]:
     for path in sorted(folder.iterdir()) if redaction else ():
         if path.name.endswith((".log", ".jsonl")):
             try:
-                redaction.file(path)
+                redaction.file(path, seen=path.name.endswith(".stderr.log"))
             except OSError as error:
                 path.unlink(missing_ok=True)
                 problems.append(f"{path.name} was removed, it may hold secrets: {error.strerror}")

@@ -52,8 +52,8 @@ class Plan:
     trace: tuple[str, ...] = ()
     expected: Result = Result.COMPLETED
     timeout_s: float = 60.0
-    source_args: tuple[str, ...] = ()
-    destination_args: tuple[str, ...] = ()
+    source_args: tuple[str, ...] = field(default=(), repr=False)  # they may hold secrets
+    destination_args: tuple[str, ...] = field(default=(), repr=False)
     destination_machine: str = ""
     destination_definition: Definition | None = None
     destination_devices: tuple[DeviceProfile, ...] | None = None
@@ -61,7 +61,7 @@ class Plan:
     retries: int = 0
     exit_on_error: bool = True
     cell: str = ""
-    wrapper: tuple[str, ...] = ()
+    wrapper: tuple[str, ...] = field(default=(), repr=False)
     pause_on_failure: bool = False
 
     @property

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from qmptests import jsontext
 from qmptests.cli.commands import cli
 from qmptests.cli.terminal import Screen
+from qmptests.hosts import launcher, strays
 from qmptests.vfio import alone
 
 #: A window's title, the clipboard, a cleared screen, C1 as a byte and as a character, and an order
@@ -224,3 +226,15 @@ def test_the_supervisor_of_a_command_says_it_too(capfd: pytest.CaptureFixture[st
     said = capfd.readouterr().err
     assert re.fullmatch(r"qmptests: \\x1b\]0;x.*\[bold\]\n", said)
     assert said[:-1].isprintable()
+
+
+def test_nor_does_the_name_of_a_process_that_is_left(capfd: pytest.CaptureFixture[str]) -> None:
+    """A program chooses its own."""
+    ours, theirs = os.pipe()
+    launcher.say_left([ODD], [], ours, -1)
+    strays.complain(ODD)
+    lines = capfd.readouterr().err.split("\n")
+    assert sum(r"\x1b]0;x\x07" in line for line in lines) == 2
+    assert all(line.isprintable() for line in lines)
+    os.close(ours)
+    os.close(theirs)

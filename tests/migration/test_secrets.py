@@ -2,14 +2,18 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from qmptests.builds import Build
 from qmptests.fixtures.migrating import Migration
 from qmptests.matrix import store
-from qmptests.migration import Observer, Phase, Run, lost
+from qmptests.migration import Observer, Phase, Run, collect, lost
 from qmptests.outcome import Outcome, Result, folder
+from qmptests.redaction import Redaction
 from qmptests.vm import devices, load
 
 Migrate = Callable[..., Migration]
@@ -127,3 +131,26 @@ def test_a_matrix_keeps_a_definitions_secret_for_its_workers_only(
     assert ARGUMENT not in cells.read_text()
     assert "data=@QMPTESTS_SECRET_1@" in cells.read_text()
     assert ARGUMENT not in store.encode(matrix).decode()
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All that is text in what JSON can hold."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from strings(inner)
+
+
+def test_a_secret_may_be_any_word_that_a_record_has(migration: Migrate) -> None:
+    """A password such as `completed` or `source` makes no record that can't be read."""
+    profile = (devices.load("idle"),)
+    record = migration(vm="none", devices=profile).run().record
+    words = {word for word in strings(msgspec.to_builtins(record)) if word.isascii() and word}
+    for word in [*sorted(words)[::5], "completed", "source", "tcg"]:
+        redaction = Redaction()
+        redaction.arguments(["-object", "secret,id=s,data=" + word.replace(",", ",,")])
+        hidden = collect.without_secrets(record, redaction)
+        assert hidden.result is record.result
+        assert hidden.source is not None
+        assert hidden.source.name == "source"

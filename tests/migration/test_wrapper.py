@@ -100,14 +100,19 @@ def test_a_wrapper_that_is_no_program_is_refused_before_anything_starts(
 
 
 def test_reproduce_works_without_the_wrapper_and_has_the_second_monitor(
-    migration: Migrate,
+    migration: Migrate, tmp_path: Path
 ) -> None:
     outcome = migration(vm="none", wrapper=SHELL, pause_on_failure=True).run()
     assert outcome.completed
     script = outcome.folder / "reproduce.sh"
     assert "# both ran under, and do not here: sh -c" in script.read_text()
     result = subprocess.run(
-        [script], capture_output=True, text=True, timeout=60, check=False, env=dict(os.environ)
+        [script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert ".sock,server=on" in result.stdout
