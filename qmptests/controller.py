@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qmptests import printable
+from qmptests import printable, workers
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.fixtures import evidence, options, rootdir, verdicts
 from qmptests.fixtures.cells import RUN, MatrixRun
@@ -30,6 +30,10 @@ class Controller:
         self.account = account.Account()
         self.results: results.RunResults | None = None
         self._locations: dict[str, str] = {}
+        plans = (run.matrix.plan(cell, run.builds) for cell in run.matrix.selected)
+        limit_s = max((plan.timeout_s * (plan.retries + 1) for plan in plans), default=0.0)
+        self._workers = workers.Workers(limit_s)
+        config.pluginmanager.register(self._workers, "qmptests-workers")
         self._began = time.monotonic()
         self._started = time.time()
 
@@ -86,7 +90,9 @@ class Controller:
         died = report.when not in ("setup", "call", "teardown")
         properties = {name: str(value) for name, value in report.user_properties}
         if died:
-            properties |= self._keep_lost(report.nodeid)
+            why = self._workers.killed.get(_worker(report), "")
+            properties |= self._keep_lost(report.nodeid, why)
+        self._workers.hear(_worker(report))
         finished = self.account.add(
             account.PhaseReport(
                 nodeid=report.nodeid,
@@ -102,21 +108,24 @@ class Controller:
         if finished is not None:
             self.config.hook.pytest_qmptests_item(result=finished)
 
-    def _keep_lost(self, nodeid: str) -> dict[str, str]:
-        """An outcome for a cell whose worker died, in the folder that the worker had begun."""
+    def _keep_lost(self, nodeid: str, why: str) -> dict[str, str]:
+        """An outcome for a cell whose worker died, in the folder that the worker had begun.
+
+        `why`, if it is known: else xdist's words must do.
+        """
         cell = _cell_of(self.run.matrix, nodeid)
         if cell is None:
             return {}
         found = {"qemu_cell": cell.id, "qemu_result": "lost"}
         found |= {f"qemu_{axis}": name for axis, name in cell.coordinates.items()}
+        found |= {"qemu_because": why} if why else {}
         location = self._locations.get(nodeid, "")
         folder = evidence.begun(
             evidence.folder(self.run.folder, self.config.rootpath, location, nodeid)
         )
         try:
-            lost.write(
-                self.run.matrix.plan(cell, self.run.builds), folder, options.mode(self.config)
-            )
+            plan = self.run.matrix.plan(cell, self.run.builds)
+            lost.write(plan, folder, options.mode(self.config), why or lost.DIED)
         except (InputError, EnvironmentFailure) as error:
             return {**found, "qemu_because": f"its outcome can't be written: {error}"}
         return {**found, "qemu_evidence": str(folder.relative_to(self.run.folder))}

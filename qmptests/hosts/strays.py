@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 from qmptests import printable, reaping
 
@@ -18,25 +19,51 @@ STRAYS_S = 5.0
 EXEC_S = 2.0
 
 
+#: Whether a process is meant, by the entries of its environment.
+Meant = Callable[[list[bytes]], bool]
+
+
 def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
-    Looks again until it finds none, since one may have forked while the list was read. One that
-    is in the middle of an exec has no environment to look at: that is waited for. One that may not
-    be killed is named on standard error.
+    One that may not be killed is named on standard error.
     """
     entry = f"{variable}={marker}".encode()
+    return _kill_all(lambda environment: entry in environment)
+
+
+def kill_owned_by(owner: int) -> list[int]:
+    """The same for what the launcher of a process has started, that launcher included."""
+    return _kill_all(_of_owner(owner))
+
+
+def owned_by(owner: int) -> bool:
+    """Whether there is anything that the launcher of that process has started, or it itself."""
+    of_owner, in_exec = _with_environment(_of_owner(owner))
+    return bool(of_owner) or in_exec
+
+
+def _of_owner(owner: int) -> Meant:
+    beginning = f"{MARKER}={owner}-".encode()
+    return lambda environment: any(entry.startswith(beginning) for entry in environment)
+
+
+def _kill_all(meant: Meant) -> list[int]:
+    """Looks again until it finds none, since one may have forked while the list was read.
+
+    One that is in the middle of an exec has no environment to look at: that is waited for.
+    """
     killed: set[int] = set()
     spared: set[int] = set()
     now = time.monotonic()
     deadline, last_seen = now + STRAYS_S, now
     while now < deadline:
-        of_run, in_exec = _with_environment(entry)
-        of_run -= {os.getpid(), *spared}
-        spared |= {pid for pid in of_run if not _kill(pid, entry)}
-        killed |= of_run - spared
+        found, in_exec = _with_environment(meant)
+        found -= {os.getpid(), *spared}
+        spared |= {pid for pid in found if not _kill(pid, meant)}
+        killed |= found - spared
         now = time.monotonic()
-        if of_run:
+        if found:
             last_seen = now
         elif not in_exec or now > last_seen + EXEC_S:
             break
@@ -47,14 +74,14 @@ def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
     return sorted(killed)
 
 
-def _kill(pid: int, entry: bytes) -> bool:
+def _kill(pid: int, meant: Meant) -> bool:
     """SIGKILL it, unless the number is another process's by now; False if this user may not."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
-        if entry in (_environment(str(pid)) or b"").split(b"\0"):
+        if meant((_environment(str(pid)) or b"").split(b"\0")):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     except ProcessLookupError:
         pass
@@ -71,8 +98,8 @@ def complain(text: str) -> None:
         print(f"qmptests: error: {printable.one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _with_environment(entry: bytes) -> tuple[set[int], bool]:
-    """Pids of the processes that have `entry` in their environment; whether one is in an exec."""
+def _with_environment(meant: Meant) -> tuple[set[int], bool]:
+    """Pids of the processes whose environment is meant; whether one is in an exec."""
     pids: set[int] = set()
     in_exec = False
     for name in os.listdir("/proc"):  # noqa: PTH208 - read again and again, in a hurry
@@ -80,7 +107,7 @@ def _with_environment(entry: bytes) -> tuple[set[int], bool]:
             environment = _environment(name)
             if environment is None:
                 in_exec = True
-            elif entry in environment.split(b"\0"):
+            elif meant(environment.split(b"\0")):
                 pids.add(int(name))
     return pids, in_exec
 

@@ -11,8 +11,11 @@ from qmptests.outcome import folder, modes
 from qmptests.outcome.record import OutcomeRecord, Result
 from qmptests.redaction import Redaction
 
+#: What became of the process, if nothing more is known.
+DIED = "the process that ran it died"
 
-def write(plan: Plan, output: Path, mode: int = modes.PRIVATE) -> Path:
+
+def write(plan: Plan, output: Path, mode: int = modes.PRIVATE, error: str = DIED) -> Path:
     """Finish the folder `output` where it was begun, else begin it; returns its path.
 
     What the dead process had written by then stays as evidence. Raises InputError if there is a
@@ -31,7 +34,7 @@ def write(plan: Plan, output: Path, mode: int = modes.PRIVATE) -> Path:
         host=collect.host_record(),
         plan=plan_record,
         result=Result.LOST,
-        error="the process that ran it died",
+        error=error,
         evidence_problems=problems,
         evidence=collect.files(partial),
     )

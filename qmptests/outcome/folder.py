@@ -60,7 +60,8 @@ def begin(final: Path, mode: int = modes.PRIVATE) -> Path:
     _refuse_taken(final)
     try:
         if not partial.parent.exists():
-            modes.make(partial.parent, mode)
+            with contextlib.suppress(FileExistsError):  # another run has made it in the meantime
+                modes.make(partial.parent, mode)
         partial.mkdir(modes.PRIVATE)
     except FileExistsError as error:
         raise Taken(

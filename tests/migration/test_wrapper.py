@@ -20,6 +20,11 @@ Migrate = Callable[..., Migration]
 SHELL = ("sh", "-c", '"$@"; exit $?', "sh")
 
 
+def processes_with(entry: bytes) -> set[int]:
+    """Those that have it in their environment."""
+    return _with_environment(lambda environment: entry in environment)[0]
+
+
 class Tree(Observer):
     """The processes of the source's side, as they are when a phase is reached."""
 
@@ -34,7 +39,7 @@ class Tree(Observer):
             (self.entry,) = (
                 e for e in environment.split(b"\0") if e.startswith(b"QMPTESTS_PROCESS=")
             )
-            self.pids, _ = _with_environment(self.entry)
+            self.pids = processes_with(self.entry)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +52,7 @@ def test_a_wrapper_comes_before_qemu_and_nothing_is_left_of_it(
     outcome = migration(vm="none", wrapper=wrapper).run(tree)
     assert outcome.completed
     assert len(tree.pids) == (2 if wrapper is SHELL else 1)
-    assert not _with_environment(tree.entry)[0]
+    assert not processes_with(tree.entry)
     assert outcome.record.plan.wrapper == list(wrapper)
     assert outcome.source.record.argv[0] != wrapper[0]
 
@@ -75,7 +80,7 @@ def test_killing_a_side_kills_what_the_wrapper_started(migration: Migrate, side:
     outcome = migration(vm="none", wrapper=SHELL).run(tree, Kill(side, Phase.ACTIVE))
     assert not outcome.completed
     assert len(tree.pids) == 2
-    assert not _with_environment(tree.entry)[0]
+    assert not processes_with(tree.entry)
 
 
 def test_a_wrapper_that_leaves_its_qemu_alone_leaves_nothing_either(migration: Migrate) -> None:

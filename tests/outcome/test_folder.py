@@ -150,3 +150,17 @@ def test_a_folder_that_was_finished_in_between_is_taken(
     with pytest.raises(InputError, match="exists already"):
         folder.begin(tmp_path / "run")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_folders_in_a_new_one_do_not_take_each_others_place(tmp_path: Path) -> None:
+    """Two workers' first cells: each finds that there is no folder of the module."""
+    start = threading.Barrier(8)
+
+    def begin(name: str) -> Path:
+        start.wait()
+        return folder.begin(tmp_path / name)
+
+    for number in range(20):
+        with ThreadPoolExecutor(8) as pool:
+            got = set(pool.map(begin, [f"{number}/module/{name}" for name in "abcdefgh"]))
+        assert len(got) == 8

@@ -49,11 +49,53 @@ def test_first(cell, migration):
 def test_held(cell, migration):
     assert migration().run(Hold()).completed
 """
+STOPPED = """
+import os
+import signal
+from qmptests.migration import Observer, Phase
+
+class Stop(Observer):
+    async def reached(self, phase, run):
+        if phase is Phase.LISTENING:
+            os.kill(run.source.host._popen.pid, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+def test_it(cell, migration):
+    stops = cell.coordinates["source"] == "10.0"
+    assert migration().run(*[Stop()] * stops).completed
+"""
+#: The controller with less patience than it has.
+IMPATIENT = """
+from qmptests import workers
+from qmptests.hosts import life
+made = workers.Workers.__init__
+workers.Workers.__init__ = lambda self, limit_s: made(self, limit_s / 60)
+workers.LOOK_S, life.SILENT_S, workers.LAUNCHER_S = 0.1, 0.5, 1.0
+"""
 NOTING = """
 def pytest_qmptests_item(result):
     with open("finished", "a") as file:
         print(result.nodeid, file=file)
 """
+
+
+def test_a_worker_that_is_stopped_and_its_launcher_with_it(suite: "Suite") -> None:
+    """Its cell is lost once its deadline has passed, all others run, and nothing is left."""
+    suite.write(STOPPED)
+    suite.write(IMPATIENT, "conftest")
+    result = suite.matrix("-n2")
+    assert result.ret == suite.results.exit == 1
+    result.assert_outcomes(passed=1, failed=1)
+    there, back = sorted(suite.items)
+    item = suite.items[there]
+    assert (item.verdict, item.result, item.cell) == ("lost", "lost", there)
+    words = f"worker {item.worker} was killed: a signal had stopped it, and the deadline of 1 s "
+    assert item.because.startswith(words)
+    record = suite.outcome(there)
+    assert (record["result"], record["error"]) == ("lost", item.because)
+    assert suite.items[back].verdict == "passed"
+    assert suite.results.not_run == []
+    suite.nothing_is_left()
 
 
 @pytest.mark.parametrize("before", [0, 1])
