@@ -102,10 +102,10 @@ class Answer(NamedTuple):
     """What a call is answered: `errno` (positive), or `value`, which is 0 for a plain success.
 
     `opens`: a data descriptor that QEMU is to get ("saving" or "resuming"); its number belongs at
-    address `opens_at`. `dma_buf`: it is to get a descriptor for so many bytes of a BAR, whose
-    number is the value; `cloexec`: that one is closed on an exec. `span`: what a read delivers
-    (`value` is its length). `delay_s`: how long the answer takes. `detail`: what the log shows of
-    it, as pairs.
+    address `opens_at`. `dma_buf`: it is to get a descriptor for so many bytes of a BAR, in so
+    many ranges, whose number is the value; `cloexec`: that one is closed on an exec. `span`: what
+    a read delivers (`value` is its length). `delay_s`: how long the answer takes. `detail`: what
+    the log shows of it, as pairs.
     """
 
     errno: int = 0
@@ -113,6 +113,7 @@ class Answer(NamedTuple):
     opens: str = ""
     opens_at: int = 0
     dma_buf: int = 0
+    dma_buf_ranges: int = 1
     cloexec: bool = False
     span: Span | None = None
     delay_s: float = 0.0

@@ -111,14 +111,23 @@ class Emulated:
         precopy = self.device.state in PRECOPY
         return errno.EINVAL if call.name == "precopy-info" and not precopy else errno.ENODEV
 
-    def dma_buf(self, length: int) -> int:
+    def dma_buf(self, length: int, ranges: int) -> int:
         """A descriptor that stands for `length` bytes of a BAR in the IOMMU's mappings.
+
+        It can be mapped while the BAR answers, and if they are one range
+        (vfio_pci_dma_buf_attach, vfio_pci_dma_buf_iommufd_map).
 
         A dma-buf has no content of its own, and nothing here reads a BAR by DMA.
         """
         descriptor = os.memfd_create(f"dma-buf-{self.name}", os.MFD_CLOEXEC)
         os.truncate(descriptor, length)
-        self.device.iommufd.add_dma_buf(identity_of(descriptor))
+
+        def refusal() -> int:
+            if not self.device.config.memory_enabled:
+                return errno.ENODEV
+            return errno.EOPNOTSUPP if ranges > 1 else 0
+
+        self.device.iommufd.add_dma_buf(identity_of(descriptor), refusal)
         return descriptor
 
     def _landing(self) -> Landing:

@@ -202,7 +202,11 @@ class Features:
                 return Answer(errno=errno.EOVERFLOW)
             if part.offset + part.length > bar.size:
                 return Answer(errno=errno.EINVAL)
-        return Answer(dma_buf=length, cloexec=bool(asked.open_flags & os.O_CLOEXEC))
+        return Answer(
+            dma_buf=length,
+            dma_buf_ranges=asked.nr_ranges,
+            cloexec=bool(asked.open_flags & os.O_CLOEXEC),
+        )
 
 
 def _is_whole_pages(part: abi.DmaRange) -> bool:

@@ -5,6 +5,7 @@ are in `address_spaces`, those on page tables and devices in `page_tables`.
 """
 
 import errno
+from collections.abc import Callable
 
 from qmptests.vfio import abi, address_spaces, page_tables
 from qmptests.vfio.calls import Answer, Call, Caller, Detail
@@ -19,14 +20,15 @@ class Iommufd(Iommu):
 
     def __init__(self) -> None:
         super().__init__()
-        #: Device and inode of each file that stands for a device's registers, in order.
-        self.dma_bufs: dict[tuple[int, int], None] = {}
+        #: Device and inode of each file that stands for a device's registers, in order, with the
+        #: errno with which it can't be mapped now, or 0.
+        self.dma_bufs: dict[tuple[int, int], Callable[[], int]] = {}
 
-    def add_dma_buf(self, identity: tuple[int, int]) -> None:
+    def add_dma_buf(self, identity: tuple[int, int], refusal: Callable[[], int]) -> None:
         """A program got that file for a device's registers, to be mapped."""
         if len(self.dma_bufs) >= MOST_DMA_BUFS:
             del self.dma_bufs[next(iter(self.dma_bufs))]
-        self.dma_bufs[identity] = None
+        self.dma_bufs[identity] = refusal
 
     def handle(self, call: Call, caller: Caller, now: float) -> Answer:  # noqa: ARG002
         """Answer a request on the iommufd itself; nothing here depends on time."""

@@ -291,7 +291,7 @@ class Service:
 
     def _share(self, identity: int, emulated: Emulated, answer: Answer) -> Answer:
         """Give the caller a descriptor for a part of a BAR: its number is the answer."""
-        descriptor = emulated.dma_buf(answer.dma_buf)
+        descriptor = emulated.dma_buf(answer.dma_buf, answer.dma_buf_ranges)
         try:
             number = self._listener.add(identity, descriptor, cloexec=answer.cloexec)
         except OSError as error:

@@ -11,7 +11,7 @@ import fcntl
 import os
 import resource
 import stat
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from qmptests.vfio import abi, pinning, syscalls
 from qmptests.vfio.memory import ProcessMemory
@@ -171,10 +171,12 @@ class Sources:
     """Takes hold of what a call maps, as long as there are descriptors for it: OSError (ENOMEM).
 
     `devices`: the files that are devices' registers, which QEMU maps; `dma_bufs`: those that stand
-    for a part of them, which it got from a device.
+    for a part of them, which it got from a device, with the errno that they can't be mapped with.
     """
 
-    def __init__(self, devices: Iterable[int], dma_bufs: Container[Identity]) -> None:
+    def __init__(
+        self, devices: Iterable[int], dma_bufs: Mapping[Identity, Callable[[], int]]
+    ) -> None:
         self._devices = frozenset(map(identity_of, devices))
         self._dma_bufs = dma_bufs
         self._programs: dict[bytes, ProcessSource] = {}
@@ -194,12 +196,16 @@ class Sources:
 
     def file(self, descriptor: int, end: int) -> FileSource:
         """A descriptor of ours, which is the source's from now on. Raises OSError: EBADF if it was
-        opened with O_PATH; EINVAL for registers that end before `end`.
+        opened with O_PATH; EINVAL for registers that end before `end`; what they refuse.
         """
-        dma_buf = identity_of(open_file(descriptor)) in self._dma_bufs
-        source = FileSource(descriptor, dma_buf=dma_buf)
-        if dma_buf and end > os.fstat(descriptor).st_size:
+        refusal = self._dma_bufs.get(identity_of(open_file(descriptor)))
+        source = FileSource(descriptor, dma_buf=refusal is not None)
+        if refusal is None:
+            return source
+        if end > os.fstat(descriptor).st_size:
             raise OSError(errno.EINVAL, "past the end of the registers")
+        if number := refusal():
+            raise OSError(number, "these registers can't be mapped now")
         return source
 
 

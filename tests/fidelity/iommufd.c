@@ -425,21 +425,24 @@ static void map_bar(struct descriptors *d)
 	struct {
 		struct vfio_device_feature feature;
 		struct vfio_device_feature_dma_buf buffer;
-		struct vfio_region_dma_range range;
+		struct vfio_region_dma_range ranges[2];
 	} get = {
 		.feature = { .argsz = sizeof(get),
 			     .flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF },
 		.buffer = { .open_flags = O_CLOEXEC | O_RDWR, .nr_ranges = 1 },
-		.range = { .length = 2 * PAGE },
+		.ranges = { { .length = 2 * PAGE }, { .length = PAGE } },
 	};
 	uint32_t device = bind_device(d, 0), ioas = new_ioas(d->iommufd);
 	uint16_t memory_on = 2;
-	int bar;
+	int bar, parts;
 
 	/* The command register in configuration space: the BAR answers. */
 	need(pwrite(d->devices[0], &memory_on, 2, (7ULL << 40) + 4) == 2, "enable the BAR");
 	bar = ioctl(d->devices[0], VFIO_DEVICE_FEATURE, &get);
-	need(bar >= 0, "get the first BAR's dma-buf");
+	get.buffer.nr_ranges = 2;
+	parts = ioctl(d->devices[0], VFIO_DEVICE_FEATURE, &get);
+	need(bar >= 0 && parts >= 0, "get the first BAR's dma-buf");
+	MAP_FD("two-parts", .fd = parts, .iova = 9 * PAGE);
 	MAP_FD("without-a-page-table", .fd = bar, .iova = PAGE);
 	MAP_FD("past-its-end-without-a-page-table", .fd = bar, .start = 2 * PAGE, .iova = 8 * PAGE);
 	TRY("change-process", IOMMU_IOAS_CHANGE_PROCESS, iommu_ioas_change_process, 0);
@@ -452,6 +455,14 @@ static void map_bar(struct descriptors *d)
 	MAP_FD("that-wraps", .fd = bar, .start = END - 8, .iova = 8 * PAGE);
 	MAP_FD("over-another", .fd = bar, .iova = PAGE);
 	MAP_FD("from-within-a-page", .fd = bar, .start = 8, .iova = 8 * PAGE);
+	memory_on = 0;
+	need(pwrite(d->devices[0], &memory_on, 2, (7ULL << 40) + 4) == 2, "disable the BAR");
+	MAP_FD("while-it-is-off", .fd = bar, .iova = 9 * PAGE);
+	MAP_FD("past-its-end-while-it-is-off", .fd = bar, .start = 2 * PAGE, .iova = 9 * PAGE);
+	MAP_FD("two-parts-while-it-is-off", .fd = parts, .iova = 9 * PAGE);
+	memory_on = 2;
+	need(pwrite(d->devices[0], &memory_on, 2, (7ULL << 40) + 4) == 2, "enable the BAR");
+	MAP_FD("once-it-is-on-again", .fd = bar, .iova = 9 * PAGE);
 	close(bar);
 	UNMAP("what-is-closed", 0, END);
 }

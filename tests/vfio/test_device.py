@@ -279,7 +279,7 @@ class TestDmaBufs:
         vf = caller(bars=(Bar(0, 0x10000), Bar(2, 0x4000, mmap=False)))
         assert dma_buf(vf, (0, 0x10000)) == Answer(dma_buf=0x10000)
         assert dma_buf(vf, (0x8000, 0x1000), (0, 0x2000), open_flags=os.O_CLOEXEC) == Answer(
-            dma_buf=0x3000, cloexec=True
+            dma_buf=0x3000, dma_buf_ranges=2, cloexec=True
         )
         assert dma_buf(vf, (0x3000, 0x1000), region=2) == Answer(dma_buf=0x1000)
 

@@ -130,14 +130,14 @@ def test_registers_that_are_mapped_are_not_pinned() -> None:
     file = os.memfd_create("registers")
     os.truncate(file, PAGE)
     memory = mmap.mmap(file, PAGE)
-    taken = Sources([file], set()).memory(ProcessMemory(os.getpid()), os.getpid())
+    taken = Sources([file], {}).memory(ProcessMemory(os.getpid()), os.getpid())
     with pytest.raises(OSError, match="no memory"):
         taken.pin(ctypes_address(memory), PAGE, writable=False)
     os.close(file)
 
 
 def test_the_memory_of_a_program_is_held_once() -> None:
-    held = Sources([], set())
+    held = Sources([], {})
     memory = ProcessMemory(os.getpid())
     first = held.memory(memory, os.getpid())
     assert held.memory(memory, os.getpid()) is first
@@ -149,7 +149,7 @@ def test_the_memory_of_a_program_is_held_once() -> None:
 def test_a_file_is_held_until_nothing_maps_it() -> None:
     file = os.memfd_create("memory")
     os.truncate(file, PAGE)
-    source = Sources([], set()).file(os.dup(file), PAGE)
+    source = Sources([], {}).file(os.dup(file), PAGE)
     source.write(8, b"x")
     assert os.pread(file, 1, 8) == b"x"
     number = source._fd
@@ -162,13 +162,18 @@ def test_a_file_is_held_until_nothing_maps_it() -> None:
 def test_a_dma_buf_is_no_file_and_has_an_end() -> None:
     file = os.memfd_create("registers")
     os.truncate(file, PAGE)
-    held = Sources([], {identity_of(file)})
+    refusals = [0, 0, errno.ENODEV]
+    held = Sources([], {identity_of(file): lambda: refusals.pop(0)})
     source = held.file(os.dup(file), PAGE)
     assert not source.is_file
     source.pin(0, PAGE, writable=True)
     with pytest.raises(OSError, match="past the end") as caught:
         held.file(os.dup(file), PAGE + 1)
     assert caught.value.errno == errno.EINVAL
+    held.file(os.dup(file), PAGE)
+    with pytest.raises(OSError, match="now") as caught:
+        held.file(os.dup(file), PAGE)
+    assert caught.value.errno == errno.ENODEV
     os.close(file)
 
 
