@@ -21,6 +21,7 @@ class Arch(NamedTuple):
     pwrite64: int
     dup: int
     fcntl: int
+    mmap: int
     kcmp: int
     seccomp: int
     pidfd_getfd: int
@@ -36,6 +37,7 @@ X86_64 = Arch(
     pwrite64=18,
     dup=32,
     fcntl=72,
+    mmap=9,
     kcmp=312,
     seccomp=317,
     pidfd_getfd=438,
@@ -51,6 +53,7 @@ AARCH64 = Arch(
     pwrite64=68,
     dup=23,
     fcntl=25,
+    mmap=222,
     kcmp=272,
     seccomp=277,
     pidfd_getfd=438,

@@ -20,7 +20,7 @@ _LOAD, _RETURN, _AND, _SHIFT, _EQUAL, _GREATER_EQUAL, _GREATER = (
     0x35,  # BPF_JMP | BPF_JGE | BPF_K
     0x25,  # BPF_JMP | BPF_JGT | BPF_K
 )
-_NR, _ARCH, _ARG0, _ARG1, _ARG2, _ARG2_HIGH, _ARG3_HIGH = 0, 4, 16, 24, 32, 36, 44
+_NR, _ARCH, _ARG0, _ARG1, _ARG2, _ARG2_HIGH, _ARG3_HIGH, _ARG4 = 0, 4, 16, 24, 32, 36, 44, 48
 #: Upper half of the second region's offset, which is 1 TiB: hardly any ordinary file is so large.
 _FAR = 1 << 8
 #: A write of migration data that is no larger can be asked about without making it slower: QEMU's
@@ -75,18 +75,22 @@ def program(arch: Arch, devices: int, data: range, *, writes: bool = False) -> l
     """What is notified, of a program that has so many devices, and migration data on those numbers.
 
     - ioctl of VFIO's and iommufd's type, and KVM_SET_DEVICE_ATTR, on any number;
-    - pwrite64 to a device, and to anything at such an offset as only regions of devices have;
+    - pread64 and pwrite64 of a device, and of anything at such an offset as only regions of devices
+      have; mmap of a device;
     - read, pread64, pwrite64 and small writes (with `writes` all) of migration data;
     - dup and F_DUPFD of migration data, so that it is on one of those numbers again.
     """
     always = [_NOTIFY]
-    on_device = _if_in(descriptors.devices(devices), always, [_ALLOW]) if devices else [_ALLOW]
+    numbers = descriptors.devices(devices)
+    on_device = _if_in(numbers, always, [_ALLOW]) if devices else [_ALLOW]
+    of_device = _if_in(numbers, always, [_ALLOW], argument=_ARG4) if devices else [_ALLOW]
     cases = [
         (arch.ioctl, _IOCTL),
         (arch.read, _if_in(data, always, [_ALLOW])),
         (arch.write, _if_in(data, always if writes else _SMALL_WRITE, [_ALLOW])),
-        (arch.pread64, _if_in(data, always, [_ALLOW])),
+        (arch.pread64, [*_IF_FAR, *_if_in(data, always, on_device)]),
         (arch.pwrite64, [*_IF_FAR, *_if_in(data, always, on_device)]),
+        (arch.mmap, of_device),
         (arch.dup, _if_in(data, always, [_ALLOW])),
         (arch.fcntl, _if_in(data, _DUPLICATE, [_ALLOW])),
     ]
@@ -104,11 +108,15 @@ def program(arch: Arch, devices: int, data: range, *, writes: bool = False) -> l
 
 
 def _if_in(
-    numbers: range, inside: list[Instruction], outside: list[Instruction]
+    numbers: range,
+    inside: list[Instruction],
+    outside: list[Instruction],
+    *,
+    argument: int = _ARG0,
 ) -> list[Instruction]:
-    """What is done if the first argument is one of these, and if not."""
+    """What is done if an argument, the first, is one of these, and if not."""
     return [
-        Instruction(_LOAD, 0, 0, _ARG0),
+        Instruction(_LOAD, 0, 0, argument),
         Instruction(_GREATER_EQUAL, 0, len(inside) + 1, numbers[0]),
         Instruction(_GREATER, len(inside), 0, numbers[-1]),
         *inside,

@@ -10,10 +10,9 @@ from qmptests.vfio.features import FEATURES, Features, put
 from qmptests.vfio.interrupts import Interrupts
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.pci import Bars, ConfigSpace
+from qmptests.vfio.regions import REGION_SHIFT, Regions
 from qmptests.vfio.spec import IOMMU_TRACKING, Spec
 
-#: Offsets of regions in the device's descriptor (VFIO_PCI_OFFSET_SHIFT).
-REGION_SHIFT = 40
 #: Bytes of a UUID.
 _UUID = 16
 
@@ -32,6 +31,7 @@ class Device:
         self.name = spec.name
         self.config = ConfigSpace(spec)
         self.bars = Bars(spec)
+        self.regions = Regions(spec, self.config, self.bars)
         self.interrupts = Interrupts(spec)
         self.features = features = Features(spec)
         self.migration = features.migration
@@ -202,8 +202,11 @@ class Device:
         self.clear_bars()
 
     def _no_hot_reset(self, call: Call, _: Memory, __: float) -> Answer:
-        """Its bus can't be reset. QEMU only asks after VFIO_DEVICE_RESET has failed."""
-        unsound = call.name == "hot-reset" and call.argument.flags
+        """Its bus can't be reset. QEMU only asks after VFIO_DEVICE_RESET has failed.
+
+        Groups are none that a device with an iommufd has to name.
+        """
+        unsound = call.name == "hot-reset" and (call.argument.flags or call.argument.count_)
         return Answer(errno=errno.EINVAL if unsound else errno.ENODEV)
 
 

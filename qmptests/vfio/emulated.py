@@ -1,6 +1,7 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
 import errno
+import fcntl
 import os
 import select
 from collections.abc import Iterable, Sequence
@@ -9,15 +10,16 @@ from typing import Any
 from qmptests.vfio import syscalls
 from qmptests.vfio.abi import State
 from qmptests.vfio.caller import CallingProcess
-from qmptests.vfio.calls import Call, Kind, Span
+from qmptests.vfio.calls import Call, Kind, Memory, Span
 from qmptests.vfio.content import Checker, Content
-from qmptests.vfio.device import REGION_SHIFT, Device
+from qmptests.vfio.device import Device
 from qmptests.vfio.dma import Dma
 from qmptests.vfio.eventfds import EventDescriptors
 from qmptests.vfio.files import File, Files
 from qmptests.vfio.iommufd import Iommufd
 from qmptests.vfio.landing import FALLOC_FL_KEEP_SIZE, Landing
 from qmptests.vfio.migration import PRECOPY
+from qmptests.vfio.regions import REGION_SHIFT, Access
 from qmptests.vfio.script import Script
 from qmptests.vfio.sources import identity_of
 from qmptests.vfio.spec import Spec
@@ -29,6 +31,9 @@ BLOCK = 1 << 20
 #: Pieces of a device's data that the outcome has at most, but for some put together.
 MOST_CHUNKS = 100
 FALLOC_FL_PUNCH_HOLE = 2
+#: Bytes of a BAR that a read gets at most that was cut at the BAR's end.
+READ_AT_ONCE = 64 << 20
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Emulated:
@@ -59,7 +64,9 @@ class Emulated:
         self.dma = Dma(self.device, number)
         self.memory = memory
         os.truncate(self.memory, 9 << REGION_SHIFT)
+        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, _SEALS)  # it is the program's as well
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
+        self._hide_table()
         #: Of the data descriptor that QEMU was given last, as long as its session goes on.
         self.session: File | None = None
         self._sealed = True
@@ -75,10 +82,13 @@ class Emulated:
         self._prepared = self._landing() if receives else None
         self.arriving: Landing | None = None
         self._checker: Checker | None = None
+        #: Checks what is written, if that is wanted, and not only what has arrived.
+        self._incoming = Checker(self.content)
         self._checked = 0
         #: What the check of the last arrival found; None before there was one.
         self.verdict: dict[str, Any] | None = None
         self.device.migration.load = self.load_problem
+        self.device.migration.arrives = self.write_problem
         self.device.interrupts.events = self.interrupts
         self.device.clear_bars = self._clear_bars
 
@@ -95,6 +105,7 @@ class Emulated:
             landing, self._prepared = self._prepared or self._landing(), None
             self._forget_arrival()
             self.arriving = landing
+            self._incoming = Checker(self.content)
             self._sealed = False
             self.session = files.open_resuming(self.number, landing.fd)
         return self.session
@@ -151,18 +162,43 @@ class Emulated:
             if self.device.config.is_reset(call.address, data):
                 self.was_reset()
             return len(data)
-        offset, done = (call.flags << REGION_SHIFT) + call.address, 0
+        done = 0
         while True:
-            done += os.pwrite(self.memory, data, offset + done)
+            self._write_bar(call.flags, call.address + done, data)
+            done += len(data)
             if done >= call.size:
                 return done
             data = memory.read(call.payload + done, min(BLOCK, call.size - done))
+
+    def _write_bar(self, region: int, at: int, data: bytes) -> None:
+        for begin, end in self.device.regions.reached(region, at, len(data)):
+            part = data[begin - at : end - at]
+            os.pwrite(self.memory, part, (region << REGION_SHIFT) + begin)
+
+    def read_bar(self, access: Access, memory: CallingProcess, address: int) -> int:
+        """Give a read what there is of a BAR, at most READ_AT_ONCE bytes; how many. Raises OSError
+        (EFAULT).
+        """
+        offset = (access.region << REGION_SHIFT) + access.at
+        length = min(access.length, READ_AT_ONCE)
+        for done in range(0, length, BLOCK):
+            data = os.pread(self.memory, min(BLOCK, length - done), offset + done)
+            memory.write(address + done, data)
+        return length
 
     def _clear_bars(self) -> None:
         """Whoever has them mapped sees zeros."""
         mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
         for bar in self.spec.bars:
             syscalls.fallocate(self.memory, mode, bar.index_ << REGION_SHIFT, bar.size)
+        self._hide_table()
+
+    def _hide_table(self) -> None:
+        """Who reads the MSI-X table reads ones: it is Linux's own."""
+        bar, begin, end = self.device.regions.table
+        if end:
+            ones = b"\xff" * (end - begin)
+            os.pwrite(self.memory, ones, (bar << REGION_SHIFT) + begin)
 
     # --- content --------------------------------------------------------------------------------
 
@@ -212,6 +248,15 @@ class Emulated:
         length = self.arriving.length
         last = os.pread(self.arriving.fd, 4096, max(0, length - 4096))
         return self.content.plausible(last, length)
+
+    def write_problem(self, call: Call, memory: Memory) -> str:
+        """What is wrong with what a write is about to bring, looked at byte by byte."""
+        for done in range(0, call.size, BLOCK):
+            data = memory.read(call.address + done, min(BLOCK, call.size - done))
+            self._incoming.feed(data)
+            if self._incoming.problem:
+                break
+        return self._incoming.problem
 
     def answered_state(self) -> None:
         """QEMU knows of the new state: once the device has been set going, check what arrived."""

@@ -11,6 +11,8 @@ import select
 import signal
 from collections.abc import Iterator
 
+from qmptests.vfio.sources import spare
+
 #: What the kernel calls each of them (fs/eventfd.c).
 _NAME = "anon_inode:[eventfd]"
 #: Seconds after which a call that waits is interrupted.
@@ -30,11 +32,17 @@ class EventDescriptors:
         self._writes: select.epoll | None = None
 
     def accept(self, descriptor: int) -> int:
-        """The same. Raises OSError (EINVAL), and closes it, if it is no event descriptor."""
-        if os.readlink(f"/proc/self/fd/{descriptor}") == _NAME:  # noqa: PTH115 - no pathlib here
-            return descriptor
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not an event descriptor")
+        """The same. Raises OSError, and closes it: EINVAL if it is no event descriptor, ENOMEM if
+        there are too many.
+        """
+        try:
+            spare(descriptor)
+            if os.readlink(f"/proc/self/fd/{descriptor}") != _NAME:  # noqa: PTH115 - no pathlib here
+                raise OSError(errno.EINVAL, "not an event descriptor")
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def signal(self, descriptor: int) -> None:
         """Add one. To one that is full nothing can be added: it tells of an event already."""

@@ -108,7 +108,8 @@ class Features:
         opens = ""
         try:
             for step in states.path(self.state, State(wanted), self.flags):
-                if self.state is State.RESUMING and (problem := self.migration.load()):
+                checks = self.state is State.RESUMING and not self.spec.refuse_at_write
+                if checks and (problem := self.migration.load()):
                     # As hisi_acc does, which checks here what arrived: it stays in RESUMING.
                     self.problems.append(problem)
                     return Answer(errno=errno.EINVAL, detail=(("problem", problem),))
@@ -142,10 +143,21 @@ class Features:
             return Answer(errno=errno.EIO)
         return self.migration.read(call.argument, now)
 
-    def write(self, call: Call, _: Memory, now: float) -> Answer:
-        """write() on the data descriptor of a load."""
+    def write(self, call: Call, memory: Memory, now: float) -> Answer:
+        """write() on the data descriptor of a load.
+
+        With `refuse_at_write` wrong data is EINVAL, and all that comes after it ENODEV
+        (mlx5vf_resume_write()).
+        """
         if self._notice_failure():
             return Answer(errno=errno.EIO)
+        if self.spec.refuse_at_write and self.state is State.RESUMING:
+            if self.migration.spoilt:
+                return Answer(errno=errno.ENODEV)
+            if problem := self.migration.arrives(call, memory):
+                self.migration.spoilt = True
+                self.problems.append(problem)
+                return Answer(errno=errno.EINVAL, detail=(("problem", problem),))
         return self.migration.write(call.argument, now)
 
     def _notice_failure(self) -> bool:

@@ -11,17 +11,15 @@ from qmptests.vfio import abi, calls
 from qmptests.vfio.arch import Arch
 from qmptests.vfio.caller import CallingProcess
 from qmptests.vfio.calls import Call
-from qmptests.vfio.device import REGION_SHIFT
 from qmptests.vfio.emulated import BLOCK, Emulated
 from qmptests.vfio.files import Duplicate, File, Files
+from qmptests.vfio.regions import OFFSET, REGION_SHIFT
 
 #: Of fcntl(2).
 F_DUPFD, F_DUPFD_CLOEXEC = 0, 1030
 #: Bytes that one pwrite64 writes at most; the rest is left to the next one.
 MOST_WRITTEN = 64 << 20
 _SIGN = 1 << 63
-_OFFSET = (1 << REGION_SHIFT) - 1
-_BARS = range(abi.Region.BAR0, abi.Region.BAR5 + 1)
 
 
 class Refused(Exception):
@@ -51,15 +49,21 @@ class Decoder:
 
     def decode(
         self, notification: abi.Notification, memory: CallingProcess
-    ) -> Incoming | Duplicate | None:
-        """None for a call that is the kernel's. Raises Refused, `calls.Unknown`."""
+    ) -> Incoming | Duplicate | int | None:
+        """None for a call that is the kernel's, a number for one that returns it and has been
+        carried out. Raises Refused, `calls.Unknown`.
+        """
         request = notification.arg1 & 0xFFFFFFFF
         if notification.nr == self._arch.ioctl and request == abi.KVM_SET_DEVICE_ATTR:
             call = calls.decode_kvm(notification.arg2, memory)
             return Incoming(None, call) if call and self._adds_ours(call, memory) else None
-        number = notification.arg0 & 0xFFFFFFFF
+        maps = notification.nr == self._arch.mmap
+        number = (notification.arg4 if maps else notification.arg0) & 0xFFFFFFFF
         file = self._files.find(memory.thread, number)
         if file is None:
+            return None
+        if maps:
+            self._allow_map(file, notification)
             return None
         if notification.nr == self._arch.ioctl:
             return self._ioctl(file, request, notification.arg2, memory)
@@ -67,8 +71,12 @@ class Decoder:
             raise Refused(errno.EBADF)
         if file.is_data:
             return self._data(file, notification)
-        if notification.nr == self._arch.pwrite64 and file.role == "device":
+        if file.role != "device":
+            return None
+        if notification.nr == self._arch.pwrite64:
             return self._region_write(self._devices[file.device], notification, memory)
+        if notification.nr == self._arch.pread64:
+            return self._region_read(self._devices[file.device], notification, memory)
         return None
 
     def _adds_ours(self, call: Call, memory: CallingProcess) -> bool:
@@ -110,31 +118,60 @@ class Decoder:
                 return None
             raise Refused(errno.ENODEV)
         count = min(notification.arg2, BLOCK)
-        call = Call(name, notification.arg1, count, detail=(("length", count),))
+        detail = (("length", count),)
+        call = Call(name, notification.arg1, count, size=notification.arg2, detail=detail)
         return Incoming(emulated, call, file)
+
+    def _allow_map(self, file: File, notification: abi.Notification) -> None:
+        """mmap(2), which is the kernel's. Raises Refused for what may not be mapped."""
+        if file.role == "device":
+            device = self._devices[file.device].device
+            length, flags, position = notification.arg1, notification.arg3, notification.arg5
+            bound = device.bound_at is not None
+            if number := device.regions.refuses_map(length, flags, position, bound=bound):
+                raise Refused(number)
+
+    @staticmethod
+    def _region_read(
+        emulated: Emulated, notification: abi.Notification, memory: CallingProcess
+    ) -> int | None:
+        """The kernel reads the registers, but for what is cut at a BAR's end."""
+        address, count, position = notification.arg1, notification.arg2, notification.arg3
+        device = emulated.device
+        bound = device.bound_at is not None
+        access = device.regions.access(address, count, position, bound=bound)
+        if access.errno:
+            raise Refused(access.errno)
+        if not access.cut:
+            return None
+        try:
+            return emulated.read_bar(access, memory, address)
+        except OSError as error:
+            raise Refused(errno.EFAULT) from error
 
     @staticmethod
     def _region_write(
         emulated: Emulated, notification: abi.Notification, memory: CallingProcess
-    ) -> Incoming:
+    ) -> Incoming | int:
         """As vfio_pci_rw() has it; of a BAR that is not large enough only what fits is written."""
         address, count, position = notification.arg1, notification.arg2, notification.arg3
-        if position >= _SIGN or position + count >= _SIGN or emulated.device.bound_at is None:
-            raise Refused(errno.EINVAL)
-        region, at = position >> REGION_SHIFT, position & _OFFSET
-        size = emulated.device.bars.region_info(region)[1]
+        device = emulated.device
+        bound = device.bound_at is not None
+        access = device.regions.access(address, count, position, bound=bound)
+        if position >= _SIGN or position + count >= _SIGN or not bound:
+            raise Refused(access.errno)
+        if not count:
+            return 0
+        region, at = position >> REGION_SHIFT, position & OFFSET
         detail: calls.Detail = (("offset", at), ("length", count))
         if region == abi.Region.CONFIG:
-            call = Call("config-write", at, b"", address, count, detail=detail)
-            if at + count > size:
-                return Incoming(emulated, call._replace(errno=errno.EFAULT))
+            call = Call("config-write", at, b"", address, count, 0, detail, access.errno)
         else:
-            call = Call("bar-write", at, b"", address, count, region, (("region", region), *detail))
-            if region not in _BARS or at >= size:
-                return Incoming(emulated, call._replace(errno=errno.EINVAL))
-            if not emulated.device.config.memory_enabled:
-                return Incoming(emulated, call._replace(errno=errno.EIO))
-            call = call._replace(size=min(count, size - at, MOST_WRITTEN))
+            size = min(access.length, MOST_WRITTEN)
+            detail = (("region", region), *detail)
+            call = Call("bar-write", at, b"", address, size, region, detail, access.errno)
+        if call.errno:
+            return Incoming(emulated, call)
         try:
             data = memory.read(address, min(call.size, BLOCK))
         except OSError:

@@ -7,7 +7,7 @@ import errno
 from collections.abc import Callable
 
 from qmptests.vfio.abi import MigrationFlag, PrecopyInfo, PrecopyInfoFlag, State
-from qmptests.vfio.calls import Answer, Kind, Span
+from qmptests.vfio.calls import Answer, Call, Kind, Memory, Span
 from qmptests.vfio.spec import Spec
 
 #: Kind and generation are a page's: one that a read has begun keeps them to its end.
@@ -24,7 +24,8 @@ SAVING = PRECOPY | {State.STOP_COPY}
 class Migration:
     """A device's data, in the state that `enter` told of last.
 
-    `load`: asked on leaving RESUMING for what is wrong with what arrived, in words, "" if nothing.
+    `load`: asked on leaving RESUMING for what is wrong with what arrived, in words, "" if nothing;
+    `arrives`: the same of what a write brings. `spoilt`: that has found something.
     `opted_in`: QEMU has set MIG_PRECOPY_INFOv2. `reinits`: how often REINIT was reported, of all
     saves; `generation`: the same of the current save. `moved`: bytes read and written so far.
     """
@@ -32,6 +33,8 @@ class Migration:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.load: Callable[[], str] = lambda: ""
+        self.arrives: Callable[[Call, Memory], str] = lambda _call, _memory: ""
+        self.spoilt = False
         self.opted_in = False
         self.reinits = self.generation = self.moved = 0
         self._state = State.RUNNING
@@ -61,6 +64,7 @@ class Migration:
         before, self._state = self._state, state
         self._dirtied_until = self._free_at = now
         if state not in SAVING:
+            self.spoilt = False
             self.leave(state)
             return "resuming" if state is State.RESUMING else ""
         opens = before not in SAVING

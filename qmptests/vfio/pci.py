@@ -37,7 +37,8 @@ _NO_SOFT_RESET = 0x8
 #: All of it but phantom functions, auxiliary power and the FLR bit.
 _DEVICE_CONTROL_WRITABLE = 0x79FF
 _FLR = 0x8000
-_MSIX_ENTRY = 16
+#: Bytes of a vector in the MSI-X table.
+MSIX_ENTRY = 16
 
 
 class ConfigSpace:
@@ -152,7 +153,7 @@ def msix_place(spec: Spec) -> tuple[int, int, int]:
 
     The first that is large enough; raises ValueError if none is.
     """
-    table = spec.msix_vectors * _MSIX_ENTRY
+    table = spec.msix_vectors * MSIX_ENTRY
     pending = (spec.msix_vectors + 63) // 64 * 8
     for bar in spec.bars:
         if bar.size // 2 >= table + pending:

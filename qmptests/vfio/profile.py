@@ -83,6 +83,7 @@ class VfioProfile(
     watch_writes: bool = False
     stale_info: bool = False
     dry_is_eof: bool = False
+    refuse_at_write: bool = False
     announce: Size | None = None
     bars: list[str] = msgspec.field(default_factory=lambda: ["64K"])
     msix: int = 4
@@ -143,6 +144,7 @@ def to_spec(
         watch_writes=profile.watch_writes,
         stale_info=profile.stale_info,
         dry_is_eof=profile.dry_is_eof,
+        refuse_at_write=profile.refuse_at_write,
         msix_mappable=profile.msix_mappable,
         dma_buf=profile.dma_buf,
         latency=tuple(_latency(profile.latency)),

@@ -142,6 +142,8 @@ class Service:
                 self._begin(Pending(notification.id, *incoming, memory, began_ns))
             elif incoming is None:
                 self._listener.let_the_kernel(notification.id)
+            elif isinstance(incoming, int):
+                self._listener.answer(notification.id, incoming)
             else:
                 self._duplicate(notification.id, incoming, memory)
         finally:

@@ -53,7 +53,7 @@ class ProcessSource:
         self._devices = devices
         self.program = program_of(process)
         self._maps = os.open(f"/proc/{process}/maps", os.O_RDONLY | os.O_CLOEXEC)
-        _spare(self._maps)
+        spare(self._maps)
         self.read = memory.read
         self.write = memory.write
 
@@ -135,7 +135,7 @@ class FileSource:
     def __init__(self, descriptor: int, *, dma_buf: bool = False) -> None:
         self._fd = descriptor
         self.is_file = not dma_buf
-        _spare(descriptor)
+        spare(descriptor)
 
     def pin(self, offset: int, length: int, *, writable: bool) -> None:  # noqa: ARG002
         """Raises OSError (EINVAL) for a file that is no memory, and past its end
@@ -209,10 +209,10 @@ class Sources:
         return source
 
 
-def _spare(descriptor: int) -> None:
+def spare(descriptor: int) -> None:
     """Raise OSError (ENOMEM) if that is one of the last: calls need some to be answered at all."""
     if descriptor > resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _SPARED:
-        raise OSError(errno.ENOMEM, "too much is mapped")
+        raise OSError(errno.ENOMEM, "too much is held open")
 
 
 def open_file(descriptor: int) -> int:

@@ -63,7 +63,8 @@ class Spec(NamedTuple):
     bytes a second, 0 for as fast as can be. `watch_writes`: be told of each write even if nothing
     is done about it. `stale_info`: GET_PRECOPY_INFO leaves a field alone that has nothing to say.
     `dry_is_eof`: a read in PRE_COPY that finds nothing gives no bytes instead of ENOMSG.
-    `msix_mappable`: all of the BAR with the MSI-X table may be mapped. `dma_buf`: there are
+    `refuse_at_write`: wrong data is refused by the write() that brings it, and not when RESUMING is
+    left. `msix_mappable`: all of the BAR with the MSI-X table may be mapped. `dma_buf`: there are
     descriptors for parts of BARs. `latency`: seconds that a
     call takes, by its name, with ":" and a state for one of `set-state`. `dma_window`: first
     address and size of the memory that the VM's devices write to, each an equal part of it.
@@ -90,6 +91,7 @@ class Spec(NamedTuple):
     watch_writes: bool = False
     stale_info: bool = False
     dry_is_eof: bool = False
+    refuse_at_write: bool = False
     msix_mappable: bool = True
     dma_buf: bool = True
     latency: tuple[tuple[str, float], ...] = ()

@@ -21,9 +21,8 @@ import resource
 import signal
 import socket
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
-from qmptests.kept import Kept
 from qmptests.vfio import alone, arch, bpf, descriptors, guard, interpose
 
 
@@ -43,7 +42,7 @@ class Started(NamedTuple):
     iommufd: int
     spare: int
     data: range
-    log: Kept | None
+    log: TextIO | None
     owner: socket.socket | None
     signals: alone.Signals | None
 
@@ -85,7 +84,7 @@ def start(told: dict[str, Any]) -> Started:
             signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
     log = _open_log(told["log"]) if told.get("log") else None
     devices = told["devices"]
-    memories = [os.memfd_create(f"vfio-{device['name']}", os.MFD_CLOEXEC) for device in devices]
+    memories = [_registers(device["name"]) for device in devices]
     iommufd, spare = descriptors.nothing("iommufd"), descriptors.nothing("spare")
     reserved = {descriptors.IOMMUFD: iommufd}
     reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
@@ -114,6 +113,11 @@ def start(told: dict[str, Any]) -> Started:
     )
 
 
+def _registers(name: str) -> int:
+    """What a command has as a device's descriptor."""
+    return os.memfd_create(f"vfio-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+
+
 def _require_free(numbers: Iterable[int]) -> None:
     for number in numbers:
         if _is_open(number):
@@ -132,16 +136,15 @@ def _is_open(number: int) -> bool:
 def watches_writes(device: dict[str, Any]) -> bool:
     """Whether writes to its data descriptors are notified: not if nobody wants to know."""
     rules = (rule["on"].partition(":")[0] for rule in device["rules"])
-    return bool(device["watch_writes"] or device["write_bandwidth"]) or "write" in rules
+    watched = ("watch_writes", "write_bandwidth", "refuse_at_write")
+    return any(device[key] for key in watched) or "write" in rules
 
 
-def _open_log(path: str) -> Kept:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+def _open_log(path: str) -> TextIO:
     try:
-        descriptor = os.open(path, flags, 0o666)
+        return open(path, "w", encoding="utf-8")
     except OSError as error:
         raise OSError(error.errno, f"{path}: {error.strerror}") from error
-    return Kept(lambda: descriptor)
 
 
 if __name__ == "__main__":

@@ -118,6 +118,52 @@ static void share(const char *name, int device, uint32_t region, uint32_t flags,
 		*fd = (int)said;
 }
 
+/* Have the IOMMU map a page of a dma-buf. */
+static void map_file(const char *name, int iommufd, uint32_t ioas, int fd, uint64_t iova)
+{
+	struct iommu_ioas_map_file map = { .size = sizeof(map), .ioas_id = ioas, .fd = fd,
+					   .length = PAGE, .iova = iova };
+
+	map.flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE;
+	ASK(name, iommufd, IOMMU_IOAS_MAP_FILE, &map);
+}
+
+static void set_memory(int device, uint16_t command)
+{
+	need(pwrite(device, &command, 2, (7ULL << 40) + 4) == 2, "write the command register");
+}
+
+/* dma-bufs that are mapped: while the BAR answers, and of one part. */
+static void features_dma_buf_map(struct descriptors *d)
+{
+	struct {
+		struct vfio_device_feature feature;
+		struct vfio_device_feature_dma_buf buffer;
+		struct vfio_region_dma_range ranges[2];
+	} two = {
+		.feature = { .argsz = sizeof(two),
+			     .flags = VFIO_DEVICE_FEATURE_GET | VFIO_DEVICE_FEATURE_DMA_BUF },
+		.buffer = { .open_flags = O_CLOEXEC | O_RDWR, .nr_ranges = 2 },
+		.ranges = { { .length = PAGE }, { .offset = 2 * PAGE, .length = PAGE } },
+	};
+	int device = d->devices[0], fd, parts;
+	uint32_t ioas;
+
+	bind_device(d, 0);
+	ioas = new_ioas(d->iommufd);
+	set_memory(device, 0);
+	share("with-memory-off", device, 0, 0, 1, 0, PAGE, &fd);
+	map_file("map-with-memory-off", d->iommufd, ioas, fd, 0);
+	set_memory(device, 2);
+	map_file("map-with-memory-on", d->iommufd, ioas, fd, 0);
+	parts = ioctl(device, VFIO_DEVICE_FEATURE, &two);
+	need(parts >= 0, "get a dma-buf of two parts");
+	answer("size-of-two-parts", lseek(parts, 0, SEEK_END), "");
+	map_file("map-two-parts", d->iommufd, ioas, parts, PAGE);
+	set_memory(device, 0);
+	map_file("map-with-memory-off-again", d->iommufd, ioas, fd, PAGE);
+}
+
 /* dma-bufs for parts of a BAR, the first of 64 KiB or more. */
 static void features_dma_buf(struct descriptors *d)
 {
@@ -200,6 +246,7 @@ const struct group feature_groups[] = {
 	{ "features-probe", features_probe },
 	{ "features-memory", features_memory },
 	{ "features-dma-buf", features_dma_buf },
+	{ "features-dma-buf-map", features_dma_buf_map },
 	{ "features-precopy", features_precopy },
 	{ 0 },
 };

@@ -92,7 +92,9 @@ static int descriptor(const char *text)
 	return (int)number;
 }
 
-static const struct group *const tables[] = { iommufd_groups, device_groups, interrupt_groups, feature_groups };
+static const struct group *const tables[] = {
+	iommufd_groups, device_groups, interrupt_groups, region_groups, feature_groups,
+};
 
 static const struct group *find(const char *name)
 {

@@ -39,6 +39,7 @@ struct group {
 extern const struct group iommufd_groups[];
 extern const struct group device_groups[];
 extern const struct group interrupt_groups[];
+extern const struct group region_groups[];
 extern const struct group feature_groups[];
 
 /* Print a case's line: `result` is what a call returned, errno what it left. */

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qmptests.vfio import abi, arch, bpf, descriptors
 from qmptests.vfio.arch import Arch
-from qmptests.vfio.device import REGION_SHIFT
+from qmptests.vfio.regions import REGION_SHIFT
 
 NOTIFIED, ALLOWED = abi.RET_USER_NOTIF, abi.RET_ALLOW
 
@@ -78,22 +78,25 @@ def test_only_our_descriptors_are_notified(here: Arch, descriptor: int, size: in
     device = descriptor in descriptors.devices(DEVICES)
     data = descriptor in DATA
     small = size <= bpf.SMALL
-    for number in (here.read, here.pread64, here.dup):
+    for number in (here.read, here.dup):
         assert (verdict(here, number, descriptor) == NOTIFIED) is data
-    assert (verdict(here, here.pwrite64, descriptor) == NOTIFIED) is (data or device)
+    for number in (here.pread64, here.pwrite64):
+        assert (verdict(here, number, descriptor) == NOTIFIED) is (data or device)
+    assert (verdict(here, here.mmap, 0, 0, 0, 0, descriptor) == NOTIFIED) is device
     assert (verdict(here, here.write, descriptor, 0, size) == NOTIFIED) is (data and small)
     assert (verdict(here, here.write, descriptor, 0, size, writes=True) == NOTIFIED) is data
 
 
 @ARCHS
 @given(descriptor=FDS, offset=st.integers(0, 2**64 - 1))
-def test_a_write_to_a_region_is_notified_on_any_number(
+def test_access_to_a_region_is_notified_on_any_number(
     here: Arch, descriptor: int, offset: int
 ) -> None:
     """But for BAR 0, whose offsets are those of ordinary files."""
     ours = descriptor in DATA or descriptor in descriptors.devices(DEVICES)
     expected = offset >= 1 << REGION_SHIFT or ours
-    assert (verdict(here, here.pwrite64, descriptor, 0, 0, offset) == NOTIFIED) is expected
+    for number in (here.pread64, here.pwrite64):
+        assert (verdict(here, number, descriptor, 0, 0, offset) == NOTIFIED) is expected
 
 
 @ARCHS
@@ -109,7 +112,7 @@ def test_data_descriptors_that_are_duplicated_are_notified(
 @given(number=st.integers(0, 600), descriptor=FDS)
 def test_no_other_system_call_is(here: Arch, number: int, descriptor: int) -> None:
     notified = (here.ioctl, here.read, here.write, here.pread64, here.pwrite64, here.dup)
-    if number not in (*notified, here.fcntl):
+    if number not in (*notified, here.fcntl, here.mmap):
         assert verdict(here, number, descriptor, writes=True) == ALLOWED
 
 

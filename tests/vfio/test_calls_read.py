@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import tempfile
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.errors import InputError
-from qmptests.kept import Kept
 from qmptests.vfio.calllog import CallLog as Writer
 from qmptests.vfio.calls import Answer
 from qmptests.vfio.calls import Call as Made
@@ -24,8 +22,7 @@ SIZE = Made("data-size")
 
 def write(path: Path) -> None:
     """A log as a supervisor writes it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    log = Writer(Kept(lambda: descriptor), DEVICES)
+    log = Writer(path.open("w"), DEVICES)
     log.call("vf0", STATE, Answer(), 1_000_000_000)
     log.call("vf1", STATE, Answer(errno=errno.EIO), 2_000_000_000)
     for number in range(4):

@@ -238,9 +238,9 @@ class TestReset:
             (Vfio.DEVICE_PCI_HOT_RESET, abi.HOT_RESET),
         ):
             assert vf.ask(request, layout, record)[0].errno == errno.ENODEV
-        flagged = abi.HotReset(12, 1, 0)
-        answer, _ = vf.ask(Vfio.DEVICE_PCI_HOT_RESET, abi.HOT_RESET, flagged)
-        assert answer.errno == errno.EINVAL
+        for unsound in (abi.HotReset(12, 1, 0), abi.HotReset(12, 0, 1)):
+            answer, _ = vf.ask(Vfio.DEVICE_PCI_HOT_RESET, abi.HOT_RESET, unsound)
+            assert answer.errno == errno.EINVAL
 
 
 class TestAFailure:

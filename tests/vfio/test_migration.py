@@ -379,6 +379,32 @@ class TestWhatAScriptHasAppear:
                 appear(size)
 
 
+class TestALoadThatChecksEachWrite:
+    def test_refuses_wrong_data_once_and_then_everything(self) -> None:
+        vf = caller(refuse_at_write=True)
+        wrong: list[str] = []
+        vf.device.migration.arrives = lambda *_: "".join(wrong)
+        vf.device.migration.load = lambda: "it is not asked"
+        write = Call("write", AT, PAGE)
+        for _ in range(2):
+            vf.set_state("resuming")
+            assert vf.device.handle(write, vf.memory, 0.0) == Answer(value=PAGE)
+            wrong.append("bad")
+            assert vf.device.handle(write, vf.memory, 0.0).errno == errno.EINVAL
+            assert vf.device.handle(write, vf.memory, 0.0) == Answer(errno=errno.ENODEV)
+            wrong.clear()
+            assert vf.device.handle(write, vf.memory, 0.0) == Answer(errno=errno.ENODEV)
+            assert vf.set_state("stop") == Answer(), "mlx5 has loaded all that was right"
+        assert vf.device.problems == ["bad", "bad"]
+        assert vf.device.moved == 2 * PAGE
+
+    def test_is_not_the_rule(self) -> None:
+        vf = caller()
+        vf.device.migration.arrives = lambda *_: "bad"
+        vf.set_state("resuming")
+        assert not vf.device.handle(Call("write", AT, PAGE), vf.memory, 0.0).errno
+
+
 class TestALoad:
     def test_takes_what_is_written_until_the_state_is_left(self) -> None:
         vf = caller(write_bandwidth=PAGE)

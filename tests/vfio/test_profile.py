@@ -69,7 +69,13 @@ def test_sizes_and_rates_become_bytes() -> None:
 
 
 def test_what_some_drivers_and_older_kernels_do_is_said_in_a_word() -> None:
-    unusual = {"stale_info": True, "dry_is_eof": True, "msix_mappable": False, "dma_buf": False}
+    unusual = {
+        "stale_info": True,
+        "dry_is_eof": True,
+        "refuse_at_write": True,
+        "msix_mappable": False,
+        "dma_buf": False,
+    }
     usual = {key: not value for key, value in unusual.items()}
     for made_of, keys in ((made(), usual), (made(**unusual), unusual)):
         assert {key: getattr(made_of, key) for key in keys} == keys

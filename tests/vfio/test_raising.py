@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import select
 import signal
 import socket
@@ -244,6 +245,17 @@ def test_nothing_else_is_accepted(taken: EventDescriptors, kind: str) -> None:
     assert caught.value.errno == errno.EINVAL
     with pytest.raises(OSError, match="Bad file"):
         os.fstat(other)
+
+
+def test_no_more_are_taken_than_leave_some_for_calls(
+    taken: EventDescriptors, waits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = os.dup(waits)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (ours + 100, ours + 100))
+    with pytest.raises(OSError, match="too much is held open"):
+        taken.accept(ours)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(ours)
 
 
 def test_one_that_is_full_is_left_as_it_is(taken: EventDescriptors, waits: int) -> None:

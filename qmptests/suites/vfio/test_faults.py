@@ -245,6 +245,27 @@ def test_a_device_that_finds_a_wrong_magic_number_is_reset_and_nobody_knows(
     _refused(outcome, "RUNNING_P2P", "has a wrong magic number", "Invalid argument")
 
 
+def test_a_device_that_refuses_wrong_data_at_once_fails_the_migration(
+    migration: "Migrate", vfio: "Vfio"
+) -> None:
+    """As mlx5 does; then the destination ends, and the guest runs on at the source."""
+    outcome = migration(
+        vm="none",
+        devices=[vfio.emulated("idle", stop_copy="64K", when=["read+flip+in=stop-copy"])],
+        destination_devices=[vfio.emulated("idle", stop_copy="64K", refuse_at_write=True)],
+        capabilities=["return-path"],
+        expected=Result.FAILED_DESTINATION_EXITED,
+    ).run()
+    assert outcome.as_expected, outcome
+    assert outcome.record.source_ran_on
+    (refused,) = [
+        call
+        for call in asked.calls(outcome, "destination").calls("write")
+        if call.answer.get("errno") == "EINVAL"
+    ]
+    assert "has one bit flipped" in refused.answer["problem"]
+
+
 def _refused(
     outcome: "Outcome", state: str, problem: str, reason: str = "Input/output error"
 ) -> None:
