@@ -48,6 +48,8 @@ PR_SET_CHILD_SUBREAPER = 36
 MAX_PACKET = 1 << 18
 #: Milliseconds from a dying owner's closing its files to its end.
 DYING_MS = 1000
+#: Signals by which people and sessions end things.
+OWNERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAX_FDS = 253  # SCM_MAX_FD, include/net/scm.h
 
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -88,7 +90,7 @@ def become(command: Command, fds: list[int], launcher_pid: int, report: int) -> 
     if os.getppid() != launcher_pid:
         os._exit(1)
     signal.set_wakeup_fd(-1)
-    for ours in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM):
+    for ours in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ, *OWNERS):
         signal.signal(ours, signal.SIG_DFL)
     targets = command.targets
     # Out of the way first: a received descriptor may sit on another one's wanted number.
@@ -261,13 +263,13 @@ def main() -> None:
     parent = os.getppid()
     sock = socket.socket(fileno=int(sys.argv[1]))
     sock.set_inheritable(False)
-    owner_stderr = int(sys.argv[3])  # a closed one is -1, which poll(2) ignores
-    if owner_stderr >= 0:
-        os.set_inheritable(owner_stderr, False)
+    owner_stderr = int(sys.argv[3])
+    os.set_inheritable(owner_stderr, False)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # The terminal's Ctrl-C and a lab's `kill -TERM` are the owner's to handle; we follow it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # A person's Ctrl-C, the end of his session and a lab's `kill -TERM` are the owner's to handle;
+    # we follow it.
+    for number in OWNERS:
+        signal.signal(number, signal.SIG_IGN)
     read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)

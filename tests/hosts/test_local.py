@@ -139,6 +139,22 @@ def _is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_ends_the_owner_does_not_end_the_launcher_before_it(
+    host: LocalHost, number: signal.Signals
+) -> None:
+    """Whoever ends a session sends these to all of it; what is started has them as usual."""
+
+    async def go() -> int:
+        await host.start()
+        assert host._popen is not None
+        os.kill(host._popen.pid, number)
+        process = await host.spawn("suicide", ["sh", "-c", f"kill -{number.value} $$; exit 3"])
+        return (await wait(process.exited, what="the end", timeout=30)).returncode
+
+    assert eventloop.run(go()) == -number
+
+
 def test_a_cancelled_spawn_leaves_no_process(host: LocalHost) -> None:
     async def go() -> None:
         await host.start()
