@@ -607,3 +607,14 @@ def test_a_migration_by_hand_says_whether_the_data_was_right(
     code, said = target.run.end()
     assert verdict in said[-1]
     assert code == status
+
+
+def test_the_log_has_no_secret_of_the_command_line(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    ended = vfio(
+        *("run", "--device", "idle", "--log", str(log), "--"),
+        *("env", "TOKEN=0neSecret", "sh", "-c", 'test "$TOKEN" = 0neSecret', "sh"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert '"TOKEN=@QMPTESTS_SECRET_1@"' in log.read_text()
+    assert "0neSecret" not in log.read_text()
