@@ -121,6 +121,27 @@ WITNESSES: Mapping[str, Witness | None] = {
 """Capability -> its witness; None where none is known."""
 
 
+#: How the names of a capability's parameters begin.
+_PARAMETERS = {
+    "block-incremental": "block",
+    "compress-": "compress",
+    "cpu-throttle-": "auto-converge",
+    "decompress-threads": "compress",
+    "max-cpu-throttle": "auto-converge",
+    "max-postcopy-bandwidth": "postcopy-ram",
+    "multifd-": "multifd",
+    "vcpu-dirty-limit": "dirty-limit",
+    "x-checkpoint-delay": "x-colo",
+    "x-vcpu-dirty-limit-period": "dirty-limit",
+    "xbzrle-cache-size": "xbzrle",
+}
+
+
+def capability_of(parameter: str) -> str:
+    """The capability without which a parameter has no effect; "" if there is none."""
+    return next((c for start, c in _PARAMETERS.items() if parameter.startswith(start)), "")
+
+
 def events(capabilities: Mapping[str, bool]) -> tuple[str, ...]:
     """Patterns of the trace events that show the effects of those that are on: few lines each."""
     witnesses = (WITNESSES.get(name) for name, on in capabilities.items() if on)

@@ -42,8 +42,6 @@ def lines(outcome: Outcome) -> list[str]:
     if record.source_ran_on is not None:
         ran = "went on" if record.source_ran_on else "did NOT go on"
         out.append(f"{'guest':<12} {ran} running on the source")
-    if record.same_binary:
-        out.append(f"{'note':<12} both builds are the same binary: nothing went across versions")
     if record.perturbed:
         out.append(f"{'note':<12} flooding trace events were on: the times are perturbed")
     out += [f"{'note':<12} evidence incomplete: {p}" for p in record.evidence_problems]

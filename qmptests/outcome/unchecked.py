@@ -1,5 +1,6 @@
 """What of a migration was not checked: it stands beside the result wherever that is told. Pure."""
 
+import signal
 from collections.abc import Iterator
 
 from qmptests.outcome import effects
@@ -14,7 +15,8 @@ def unchecked(record: OutcomeRecord) -> list[str]:
     A result that was expected is good, too.
     """
     if record.result in (Result.COMPLETED, Result.CANCELLED):
-        return [*_guest(record), *_devices(record), *_capabilities(record), *_evidence(record)]
+        told = (_builds, _guest, _devices, _capabilities, _parameters, _ends, _evidence)
+        return [text for part in told for text in part(record)]
     if record.result == record.plan.expected:
         return [*_guest(record), *_evidence(record)]
     return []
@@ -23,6 +25,11 @@ def unchecked(record: OutcomeRecord) -> list[str]:
 def line(record: OutcomeRecord) -> str:
     """`completed; guest and memory not checked`: the result, and what it does not say."""
     return "; ".join((record.result, *unchecked(record)))
+
+
+def _builds(record: OutcomeRecord) -> Iterator[str]:
+    if record.same_binary:
+        yield "both builds are the same binary"
 
 
 def _guest(record: OutcomeRecord) -> Iterator[str]:
@@ -52,6 +59,21 @@ def _capabilities(record: OutcomeRecord) -> Iterator[str]:
     for name, seen in effects.effects(record).items():
         if not seen:
             yield f"{name}: {'not checked' if seen is None else NO_EFFECT}"
+
+
+def _parameters(record: OutcomeRecord) -> Iterator[str]:
+    """Of what is off."""
+    for name in record.plan.parameters:
+        capability = effects.capability_of(name)
+        if capability and not record.plan.capabilities.get(capability):
+            yield f"{name}: no effect without {capability}"
+
+
+def _ends(record: OutcomeRecord) -> Iterator[str]:
+    """Who had to be killed: nobody else can have, or the result would say so."""
+    for side in (record.source, *record.destinations[-1:]):
+        if side and side.exit and side.exit.asked and side.exit.returncode == -signal.SIGKILL:
+            yield f"the {side.name} did not quit when it was told to, and was killed"
 
 
 def _evidence(record: OutcomeRecord) -> Iterator[str]:

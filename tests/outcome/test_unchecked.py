@@ -7,12 +7,15 @@ import msgspec
 import pytest
 
 from qmptests import builds
+from qmptests.builds import Build
 from qmptests.outcome import Outcome
+from qmptests.outcome import effects as effects_module
 from qmptests.outcome.effects import WITNESSES, effects
 from qmptests.outcome.record import (
     BuildRecord,
     ChunkRecord,
     DeviceRecord,
+    ExitRecord,
     GuestRecord,
     HostRecord,
     MemoryRecord,
@@ -28,6 +31,12 @@ from qmptests.trace import Volume
 BUILD = BuildRecord(name="b", spec="/b", version="1", version_text="1", digest="d")
 HOST = HostRecord(hostname="", kernel="", cpu="", cpus=1, memory_bytes=1, python="", load_1min=0)
 MEMORY = MemoryRecord(right=True, pages=1, bad_pages=0, generation=1, edge=None, stopped_ms=0)
+
+
+@pytest.fixture(scope="module")
+def real_builds() -> list[Build]:
+    suites = ("bookworm", "bookworm-backports", "trixie", "trixie-backports", "forky")
+    return [builds.resolve(f"debian:{suite}") for suite in suites]
 
 
 def side(name: str, enabled: list[str] | None = None, **counts: int) -> SideRecord:
@@ -105,6 +114,32 @@ def test_devices() -> None:
     assert unchecked(seen) == ["devices nvme, usb, vf1 (it sent nothing) not checked"]
 
 
+def test_a_parameter_of_what_is_off() -> None:
+    seen = record()
+    seen.plan.parameters = {"multifd-channels": 4, "downtime-limit": 5}
+    assert unchecked(seen) == ["multifd-channels: no effect without multifd"]
+    seen.plan.capabilities = {"multifd": True}
+    assert "multifd-channels" not in line(seen)
+
+
+def test_every_parameter_of_a_capability_is_one_of_qemus(real_builds: list[Build]) -> None:
+    known = {name for build in real_builds for name in build.facts.parameters}
+    starts = set(effects_module._PARAMETERS)
+    assert {start for start in starts if any(n.startswith(start) for n in known)} == starts
+    assert set(effects_module._PARAMETERS.values()) <= WITNESSES.keys()
+
+
+def test_one_binary_under_two_names() -> None:
+    assert line(record(same_binary=True)) == "completed; both builds are the same binary"
+
+
+def test_who_did_not_quit() -> None:
+    killed = side("source")
+    killed.exit = ExitRecord(returncode=-9, text="", cpu_s=0, max_rss_kib=0, asked=True)
+    (said,) = unchecked(record(source=killed))
+    assert said == "the source did not quit when it was told to, and was killed"
+
+
 def test_evidence_that_lost_something() -> None:
     problems = ["source.vfio.jsonl: lost 3 lines", "source.vfio.jsonl: no end", "x: No space left"]
     seen = unchecked(record(evidence_problems=problems))
@@ -162,8 +197,8 @@ def test_a_capability_that_is_off_needs_no_effect() -> None:
     assert unchecked(off) == []
 
 
-def test_every_capability_of_our_builds_is_known(named_builds: None) -> None:
-    known = {name for build in builds.list_builds() for name in build.facts.capabilities}
+def test_every_capability_of_our_builds_is_known(real_builds: list[Build]) -> None:
+    known = {name for build in real_builds for name in build.facts.capabilities}
     assert known <= WITNESSES.keys()
 
 

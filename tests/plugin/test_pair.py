@@ -85,7 +85,7 @@ def test_a_suite_without_qemu_pays_nothing(pytester: pytest.Pytester) -> None:
 
         def test_nothing_is_imported():
             loaded = {m.split(".")[1] for m in sys.modules if m.startswith("qmptests.")}
-            assert loaded <= {"plugin", "fixtures"}
+            assert loaded <= {"plugin", "fixtures", "printable"}
             assert not {"msgspec", "rich", "click", "qemu", "asyncio"} & sys.modules.keys()
         """
     )
