@@ -37,14 +37,14 @@ _OPTION = r"(?:,,|[^,])*"
 #: Patterns of secrets in any text, the secret being the group `s`.
 _ANYWHERE = [
     # user:password@host; iSCSI has % instead; a token instead of both
-    r"[a-z][\w+.-]*://[^\s/@:'\"]*:(?P<s>[^\s/@'\"]+)@",
+    r"(?<![\w+.-])[a-z][\w+.-]*://[^\s/@:'\"]*:(?P<s>[^\s/@'\"]+)@",
     r"iscsi(?:\+\w+)?://[^\s/@:%'\"]*%(?P<s>[^\s/@'\"]+)@",
     r"(?:https?|ftps?)://(?P<s>[^\s/@:'\"]+)@",
-    r"rbd:[^\s,]*?:key=(?P<s>(?:\\.|[^:\s,\\])+)",
+    r"rbd:[^\s,]{0,999}?:key=(?P<s>(?:\\.|[^:\s,\\])+)",
     rf"authorization\s*[:=]\s*(?:(?:basic|bearer|token|digest)\s+)?(?P<s>{_WORD})",
     rf"\b(?:private|x(?:-\w+)*)-(?:token|api-key)\s*:\s*(?P<s>{_WORD})",
     rf"\bsshpass\s+-p\s*(?P<s>{_WORD})",
-    r"\b(?:curl|wget)\s(?:[^|;&]*?\s)?(?:-u|-U|--user|--proxy-user)[\s=]*['\"]?[^\s:'\"]*"
+    r"\b(?:curl|wget)\s(?:[^|;&]{0,999}?\s)?(?:-u|-U|--user|--proxy-user)[\s=]*['\"]?[^\s:'\"]*"
     r":(?P<s>[^\s'\"]+)",
     rf"(?<![\w-])--[\w-]*(?:{_NAMES})\s+(?P<s>(?!-){_WORD})",
     rf"(?<![\w-])pass:(?P<s>{_WORD})",  # openssl -passin
@@ -52,22 +52,20 @@ _ANYWHERE = [
     rf"\bchange\s+vnc\s+passw(?:or)?d\s+(?P<s>{_WORD})",
     # JSON inside of a text
     rf"\"(?P<name>[\w.-]*(?:{_NAMES}))\\?\"\s*:\s*\\?\"(?P<s>(?:\\.|[^\"\\])+)\"",
-    r"\"(?:qom-type|type)\"\s*:\s*\"secret[^{}]*?\"data\"\s*:\s*\"(?P<s>(?:\\.|[^\"\\])+)\"",
-    r"\"data\"\s*:\s*\"(?P<s>(?:\\.|[^\"\\])+)\"[^{}]*?\"(?:qom-type|type)\"\s*:\s*\"secret",
+    r"\"(?:qom-type|type)\"\s*:\s*\"secret[^{}]{0,999}?\"data\"\s*:\s*\"(?P<s>(?:\\.|[^\"\\])+)\"",
+    r"\"data\"\s*:\s*\"(?P<s>(?:\\.|[^\"\\])+)\"[^{}]{0,999}?\"(?:qom-type|type)\"\s*:\s*\"secret",
 ]
 #: In an option of QEMU's, a whole argument, a value ends at a single comma.
 _IN_OPTION = [
     rf"(?:^|,)(?P<name>[\w.-]*(?:{_NAMES}))=(?P<s>{_OPTION})",
-    rf"(?:^|,)(?:qom-type=)?secret(?:,{_OPTION})*?,data=(?P<s>{_OPTION})",
-    rf"(?:^|,)data=(?P<s>{_OPTION})(?:,{_OPTION})*?,qom-type=secret(?:,|$)",
     rf"io\.systemd\.credential(?:\.binary)?:[\w.-]+=(?P<s>{_OPTION})",
     rf"name=opt/io\.systemd\.credentials/[^,]*,string=(?P<s>{_OPTION})",
 ]
 #: In other text it ends at a blank, too.
 _IN_TEXT = [
     rf"(?<![\w.-])(?P<name>[\w.-]*(?:{_NAMES}))=(?P<s>{_WORD})",
-    r"(?<![\w.-])(?:qom-type=)?secret,[^\s'\"]*?\bdata=(?P<s>(?:,,|[^\s,'\"])+)",
-    r"(?<![\w.-])data=(?P<s>(?:,,|[^\s,'\"])+),[^\s'\"]*?qom-type=secret\b",
+    r"(?<![\w.-])(?:qom-type=)?secret,[^\s'\"]{0,999}?\bdata=(?P<s>(?:,,|[^\s,'\"])+)",
+    r"(?<![\w.-])data=(?P<s>(?:,,|[^\s,'\"]){1,999}),[^\s'\"]{0,999}?qom-type=secret\b",
     r"io\.systemd\.credential(?:\.binary)?:[\w.-]+=(?P<s>(?:,,|[^\s,'\"])+)",
 ]
 
@@ -77,6 +75,9 @@ def _compiled(patterns: Sequence[str]) -> list[re.Pattern[str]]:
 
 
 _OPTION_PATTERNS = _compiled([*_IN_OPTION, *_ANYWHERE, *_IN_TEXT])
+#: An object that is a secret, and where it has that.
+_OBJECT = re.compile(r"(?:^|,)(?:qom-type=)?secret(?:,|$)")
+_DATA = _compiled([rf"(?:^|,)data=(?P<s>{_OPTION})"])
 _TEXT_PATTERNS = _compiled([*_ANYWHERE, *_IN_TEXT])
 #: A variable of an environment, which is a whole word.
 _VARIABLE = _compiled([rf"^(?P<name>\w*(?:{_NAMES}))=(?P<s>.+)$"])
@@ -148,7 +149,7 @@ class Redaction:
                 return word if hidden == parsed else json.dumps(hidden)
         if left and not before.startswith("-"):
             word = self._found(word, _VARIABLE)
-        return self._known(self._found(word, _OPTION_PATTERNS))
+        return self._option(word)
 
     def text(self, text: str) -> str:
         """Any text, without the secrets that are known or can be seen in it."""
@@ -164,7 +165,7 @@ class Redaction:
         if isinstance(value, str):
             if _SENSITIVE.fullmatch(key) and not _is_exempt(key, value):
                 return self._name(value)
-            return self._known(self._found(value, _OPTION_PATTERNS))
+            return self._option(value)
         if isinstance(value, list):
             if key in _COMMAND_LINES and all(isinstance(word, str) for word in value):
                 return self.arguments(value)
@@ -204,6 +205,12 @@ class Redaction:
                 new.replace(path)
         finally:
             new.unlink(missing_ok=True)
+
+    def _option(self, text: str) -> str:
+        """An option of QEMU's, or what may be one."""
+        if _OBJECT.search(text):
+            text = self._found(text, _DATA)
+        return self._known(self._found(text, _OPTION_PATTERNS))
 
     def _found(self, text: str, patterns: Sequence[re.Pattern[str]]) -> str:
         for pattern in patterns:

@@ -1,6 +1,7 @@
 """No secret is kept in what is written of a run, and what is none stays."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,26 @@ def test_a_short_one_is_found_in_what_qemu_wrote_if_it_can_be_seen(tmp_path: Pat
     redaction.file(file, seen=True)
     assert file.read_bytes().startswith(b"\xff qemu: -spice password=@QMPTESTS_SECRET_")
     assert file.read_bytes().endswith(b"no\nabc\n")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("a", ",", "=", '"', "'", "\\", "@", "%", "a,", "a:", "://a", "--a-", "curl ", "rbd:"),
+        *("secret,", "secret,,", "data=", '"data":"', '"type":"secret', "password", "password="),
+        "authorization:",
+    ],
+)
+def test_a_long_text_takes_no_longer_than_its_length(part: str) -> None:
+    def seconds(count: int) -> float:
+        text = part * (count // len(part))
+        began = time.process_time()
+        Redaction().arguments(["-x", text])
+        Redaction().text(text)
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(40_000) < 40 * max(seconds(5_000), 0.002)
 
 
 @given(st.text(), st.lists(st.text(max_size=8)))

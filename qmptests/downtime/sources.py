@@ -4,6 +4,7 @@ Whatever is missing, cut off or somebody else's becomes a line of `Evidence.prob
 is still read.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 from itertools import chain
@@ -161,10 +162,13 @@ class Evidence:
         """Each kind once, however often the log is read."""
         if (log, kind) not in self._told:
             self._told.add((log, kind))
-            self.problems.append(problem)
+            if problem not in self.problems:
+                self.problems.append(problem)
 
     def _exists(self, side: str, log: str) -> bool:
         if (self.folder / f"{side}{log}").exists():
+            if log == CALL_LOG:
+                self._expect_end(f"{side}{log}")
             return True
         record = self._records.get(side)
         awaited = {
@@ -177,6 +181,12 @@ class Evidence:
             name = f"{side}{log}"
             self._tell(name, "missing", f"{name} is not there: {_MISSED[log]} is missing")
         return False
+
+    def _expect_end(self, log: str) -> None:
+        """Where the outcome is written, a call log is finished."""
+        with contextlib.suppress(OSError):  # told when it is read
+            if self.outcome is not None and not calls_read.is_whole(self.folder / log):
+                self._tell(log, "no end", f"{log}: it has no end: what came last may be missing")
 
     def _recorded(self, outcome: OutcomeRecord) -> dict[str, str]:
         """The attempt's sides."""
@@ -282,4 +292,6 @@ def open(folder: Path, attempt: int = -1) -> Evidence:  # noqa: A001 - sources.o
         if not _guess(folder, attempt):
             raise
         problems.append(str(error))
+    else:
+        problems += outcome.evidence_problems
     return Evidence(folder, outcome, attempt, problems)

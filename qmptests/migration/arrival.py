@@ -77,11 +77,12 @@ async def check_memory(vm: VM, guest: Guest) -> MemoryRecord | None:
     with contextlib.ExitStack() as stack:
         snapshots = [stack.enter_context(_mapped(path)) for path in files]
         report = guest.check(snapshots)
+    problems = []
     for path in files:
         if report is None or report.right:
             path.unlink()
         else:
-            shutil.move(path, vm.files.folder / f"{vm.name}.memory.bin")
+            problems += _keep(path, vm.files.folder / f"{vm.name}.memory.bin")
     if report is None:
         return None
     return MemoryRecord(
@@ -91,8 +92,20 @@ async def check_memory(vm: VM, guest: Guest) -> MemoryRecord | None:
         generation=report.generation,
         edge=report.edge,
         stopped_ms=round(stopped_ms, 3),
-        problems=[f"page {bad.page} at {bad.address:#x}: {bad.problem}" for bad in report.bad],
+        problems=[f"page {bad.page} at {bad.address:#x}: {bad.problem}" for bad in report.bad]
+        + problems,
     )
+
+
+def _keep(snapshot: Path, kept: Path) -> list[str]:
+    """Move it; what went wrong, in words: that memory is wrong must be told all the same."""
+    try:
+        shutil.move(snapshot, kept)
+    except OSError as error:
+        for path in (snapshot, kept):
+            path.unlink(missing_ok=True)
+        return [f"{kept.name} could not be kept: {error.strerror}"]
+    return []
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qmptests.builds import Build, is_same_binary
-from qmptests.migration import reproduce
+from qmptests.migration import losses, reproduce
 from qmptests.migration.plan import Plan
 from qmptests.outcome.record import (
     AttemptRecord,
@@ -61,7 +61,8 @@ def outcome(run: "Run", created: float, result: Result, error: str) -> OutcomeRe
     )
     sides = [s for s in (record.source, *record.destinations) if s is not None]
     record.perturbed = any(s.trace.perturbing for s in sides)
-    record.evidence_problems = [problem for vm in run.vms for problem in vm.problems()] + lost
+    lost += [problem for vm in run.vms for problem in vm.problems()]
+    record.evidence_problems = [*lost, *losses.of(sides, lost)]
     record = without_secrets(record, run.redaction)
     try:
         pending = run.redaction.tree(run.pending_commands)

@@ -160,9 +160,9 @@ class Monitor:
         self._client.send_fd_scm(fd)
 
     @property
-    def transcript_problem(self) -> OSError | None:
-        """Why the transcript is incomplete, or None."""
-        return self._transcript.problem if self._transcript is not None else None
+    def transcript_problem(self) -> str:
+        """What the transcript lost, in words; "" for nothing."""
+        return self._transcript.problem if self._transcript is not None else ""
 
     async def lost(self) -> None:
         """Returns when the connection has ended, for whatever reason."""

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from qmptests.errors import EnvironmentFailure
+from qmptests.kept import Kept
 from qmptests.qmp.runs import Run, RunLength
 from qmptests.redaction import Redaction
 
@@ -19,21 +20,22 @@ from qmptests.redaction import Redaction
 class Transcript:
     """Appends to `path`; unbuffered, so that a killed process loses nothing.
 
-    A write that fails (a full disk) must not stop the migration: the first failure is kept in
-    `problem`, and the rest is dropped. Raises EnvironmentFailure if `path` can't be created.
+    A write that fails (a full disk) must not stop the migration: `problem` says what was lost, and
+    so does the file. Raises EnvironmentFailure if `path` can't be created.
     Secrets, which the commands that are sent add to `redaction`, are left out.
     """
 
     def __init__(self, path: Path, redaction: Redaction | None = None) -> None:
         self.path = path
-        self.problem: OSError | None = None
         self._redaction = redaction if redaction is not None else Redaction()
         self._runs = RunLength()
         self._flood: Run | None = None
         try:
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
+        self._file: Kept | None = Kept(lambda: fd)
+        self.problem = ""
 
     def sent(self, message: dict[str, Any]) -> None:
         """Note a message of ours."""
@@ -59,10 +61,11 @@ class Transcript:
 
     def close(self) -> None:
         """Write what is left of a flood, and close; a second call does nothing."""
-        if self._fd >= 0:
+        if self._file is not None:
             self._write_flood()
-            os.close(self._fd)
-            self._fd = -1
+            self._file.close()
+            self.problem = self._file.problem
+            self._file = None
 
     def _end_of_run(self) -> None:
         self._write_flood()
@@ -82,11 +85,9 @@ class Transcript:
             )
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self.problem is None and self._fd >= 0:
-            try:
-                os.write(self._fd, msgspec.json.encode(record) + b"\n")
-            except OSError as error:
-                self.problem = error
+        if self._file is not None:
+            self._file.append(msgspec.json.encode(record) + b"\n")
+            self.problem = self._file.problem
 
 
 def _now() -> float:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
+import msgspec
+
+from qmptests import kept
 from qmptests.errors import InputError
 
 #: A longer line is no line of ours.
@@ -17,7 +20,7 @@ class JsonLog(Generic[T]):
 
     `entry` makes something of a line, None if it is somebody else's. `what`: whose a line should
     be, "call log's". `skip`: lines at the start that are not read. `problems` is complete after
-    iteration: a last line that was cut off, lines that are somebody else's.
+    iteration: a last line that was cut off, lines that were lost or are somebody else's.
     """
 
     def __init__(
@@ -32,6 +35,7 @@ class JsonLog(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """The entries in the log's order. Raises InputError if the file can't be read."""
         foreign: list[int] = []
+        lost: list[_Lost] = []
         count = 0
         rest = b""
         try:
@@ -42,6 +46,9 @@ class JsonLog(Generic[T]):
                     if not line.endswith(b"\n"):
                         rest = line
                         break
+                    if line.startswith(kept.MARK) and (gap := _gap(line)) is not None:
+                        lost.append(gap)
+                        continue
                     entry = self._entry(line)
                     if entry is not None:
                         yield entry
@@ -51,6 +58,9 @@ class JsonLog(Generic[T]):
         except OSError as error:
             raise InputError(f"can't read {self.path}: {error.strerror}") from error
         self.problems = []
+        if lost:
+            words = kept.words(sum(gap.lost for gap in lost), lost[0].why)
+            self.problems.append(f"{self.path.name}: {words}")
         if count:
             many = f"{count} lines are" if count > 1 else "one line is"
             self.problems.append(
@@ -59,3 +69,17 @@ class JsonLog(Generic[T]):
             )
         if rest:
             self.problems.append(f"{self.path.name}: its last line is cut off and left out")
+
+
+class _Lost(msgspec.Struct):
+    """A line that stands for lost ones."""
+
+    lost: int
+    why: str
+
+
+def _gap(line: bytes) -> _Lost | None:
+    try:
+        return msgspec.json.decode(line, type=_Lost)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -7,14 +7,16 @@
 change of state has `cpu_us` besides, the processor time that the emulation has taken until then.
 `answer` has `errno` by name if the call failed. Calls that QEMU repeats thousands of times a second
 while it waits become one line when nothing changed: `times` such calls between `at` and `until`.
-The first line tells whose log it is: `format`, the devices, both clocks.
+The first line tells whose log it is: `format`, the devices, both clocks; the last one, a note
+"ended", that it is whole. Lines that a full disk swallowed are one with `lost`: how many, and why.
 """
 
 import errno
 import json
 import time
-from typing import Any, TextIO
+from typing import Any
 
+from qmptests.kept import Kept
 from qmptests.vfio.calls import Answer, Call, Detail
 
 #: A device, a call's name, its detail.
@@ -29,10 +31,10 @@ _WAITING = 1 << 16
 
 
 class CallLog:
-    """Writes to `stream`, which it closes; None for a log that nobody wants."""
+    """Writes to `file`, which it closes; None for a log that nobody wants."""
 
-    def __init__(self, stream: TextIO | None, header: dict[str, Any]) -> None:
-        self._stream = stream
+    def __init__(self, file: Kept | None, header: dict[str, Any]) -> None:
+        self._file = file
         self._lines: list[str] = []
         self._size = 0
         #: Its answer, how often again, when first and last.
@@ -51,7 +53,7 @@ class CallLog:
         """One call that has been answered; `began_ns` on the wall clock."""
         counts = self.counts.setdefault(device, {})
         counts[call.name] = counts.get(call.name, 0) + 1
-        if self._stream is None:
+        if self._file is None:
             return
         now = time.time_ns()
         said = (answer.errno, answer.detail)
@@ -107,7 +109,7 @@ class CallLog:
             same[1] = same[2] = 0
 
     def _write(self, entry: dict[str, Any]) -> None:
-        if self._stream is not None:
+        if self._file is not None:
             line = _encode(entry) + "\n"
             self._lines.append(line)
             self._size += len(line)
@@ -120,21 +122,22 @@ class CallLog:
         return bool(self._lines)
 
     def flush(self) -> None:
-        """Hand what waits to the kernel; a full disk ends the log, never the run."""
-        if self._stream is None:
-            return
-        lines, self._lines, self._size = self._lines, [], 0
-        try:
-            self._stream.write("".join(lines))
-            self._stream.flush()
-        except OSError:
-            self._stream = None
+        """Hand what waits to the kernel; a full disk costs lines, never the run."""
+        if self._lines and self._file is not None:
+            lines, self._lines, self._size = self._lines, [], 0
+            self._file.append("".join(lines).encode(errors="backslashreplace"))
 
-    def close(self) -> None:
-        """Write the rest."""
+    @property
+    def lost(self) -> str:
+        """What is missing in it, in words; "" for nothing."""
+        return self._file.problem if self._file is not None else ""
+
+    def close(self, status: int | None = None) -> None:
+        """Write the rest; with the command's `status` the end, which says that the log is whole."""
         for key, same in self._same.items():
             self._tell(key, same)
+        if status is not None:
+            self.note("", "ended", status=status)
         self.flush()
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
+        if self._file is not None:
+            self._file.close()

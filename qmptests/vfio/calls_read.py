@@ -10,6 +10,9 @@ from qmptests.errors import InputError
 from qmptests.trace.jsonl import MAX_LINE, JsonLog
 from qmptests.vfio.calllog import FORMAT
 
+#: Bytes; the note at a log's end takes fewer.
+MAX_END = 4096
+
 
 class Header(msgspec.Struct, frozen=True):
     """A log's first line: whose it is."""
@@ -120,6 +123,15 @@ class CallLog:
                 and device in ("", entry.device)
             ):
                 yield entry
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the log has its end; False also for one that still grows. Raises OSError."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - MAX_END))
+        last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
+    entry = _entry(last)
+    return isinstance(entry, Note) and entry.note == "ended"
 
 
 def header(path: Path) -> Header:

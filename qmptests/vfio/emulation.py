@@ -56,6 +56,8 @@ class Emulation:
         self.events = EventLog()
         self.report: dict[str, dict[str, Any]] = {}
         self.problems: list[str] = []
+        #: What its call log lost, in words.
+        self.log_problem = ""
         #: The migration state of each device that has had another than RUNNING.
         self.states: dict[str, str] = {}
         #: CPU seconds of the supervisor, once it has reported.
@@ -217,6 +219,7 @@ class Emulation:
     def _on_end(self, message: dict[str, Any]) -> None:
         self.report = {device["name"]: device for device in message["devices"]}
         self.cpu_s = message["own_cpu_s"]
+        self.log_problem = message["lost"]
         status = ExitStatus(
             returncode=os.waitstatus_to_exitcode(message["status"]),
             core_dumped=os.WCOREDUMP(message["status"]),

@@ -21,8 +21,9 @@ import resource
 import signal
 import socket
 from collections.abc import Iterable
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
+from qmptests.kept import Kept
 from qmptests.vfio import alone, arch, bpf, descriptors, guard, interpose
 
 
@@ -42,7 +43,7 @@ class Started(NamedTuple):
     iommufd: int
     spare: int
     data: range
-    log: TextIO | None
+    log: Kept | None
     owner: socket.socket | None
     signals: alone.Signals | None
 
@@ -140,11 +141,13 @@ def watches_writes(device: dict[str, Any]) -> bool:
     return any(device[key] for key in watched) or "write" in rules
 
 
-def _open_log(path: str) -> TextIO:
+def _open_log(path: str) -> Kept:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     try:
-        return open(path, "w", encoding="utf-8")
+        descriptor = os.open(path, flags, 0o666)
     except OSError as error:
         raise OSError(error.errno, f"{path}: {error.strerror}") from error
+    return Kept(lambda: descriptor)
 
 
 if __name__ == "__main__":

@@ -172,8 +172,7 @@ class Supervisor:
             while emulated.finish():
                 self._hear()
         self.reports = [d.report(self.log.counts.get(d.name, {})) for d in self.devices]
-        self.log.note("", "ended", status=os.waitstatus_to_exitcode(status))
-        self.log.close()
+        self.log.close(os.waitstatus_to_exitcode(status))
         self.control.tell(
             "ended",
             status=status,
@@ -181,6 +180,7 @@ class Supervisor:
             max_rss_kib=usage.ru_maxrss,
             own_cpu_s=round(time.process_time(), 6),
             devices=self.reports,
+            lost=self.log.lost,
         )
         self.control.drain(2000)
         return status
@@ -255,6 +255,8 @@ def serve(told: dict[str, Any], started: Started | OSError) -> int:
         return 0
     for device in supervisor.reports:
         alone.say(alone.words(device))
+    if supervisor.log.lost:
+        alone.say(f"warning: the call log {settings.log} {supervisor.log.lost}")
     return alone.status_of(status, supervisor.reports)
 
 

@@ -11,36 +11,7 @@ from typing import Any
 import msgspec
 
 from qmptests import guests
-
-
-class Kept:
-    """A file that only grows, and is there once there is something to keep.
-
-    Unbuffered, so that a killed process loses nothing. Like the transcript it never stops a
-    migration: the first failed write is kept in `problem`, and the rest is dropped.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.problem: OSError | None = None
-        self._fd = -1
-
-    def append(self, data: bytes) -> None:
-        """Write `data` behind what is there."""
-        if self.problem is None:
-            try:
-                if self._fd < 0:
-                    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                    self._fd = os.open(self.path, flags, 0o600)
-                os.write(self._fd, data)
-            except OSError as error:
-                self.problem = error
-
-    def close(self) -> None:
-        """A second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+from qmptests.kept import Kept
 
 
 class Console:
@@ -56,8 +27,9 @@ class Console:
         self.reboots = 0
         self._sock = sock
         self._changed = asyncio.Event()
-        self._log = Kept(log)
-        self._times = Kept(times)
+        self._log = Kept(_opening(log), _gap)
+        self._times = Kept(_opening(times))
+        self._files = {log: self._log, times: self._times}
         sock.setblocking(False)
         asyncio.get_running_loop().add_reader(sock.fileno(), self._on_readable)
 
@@ -88,10 +60,9 @@ class Console:
         self._changed.set()
 
     @property
-    def problems(self) -> dict[Path, OSError]:
-        """Files that could not be written, and why."""
-        kept = (self._log, self._times)
-        return {file.path: file.problem for file in kept if file.problem is not None}
+    def problems(self) -> dict[Path, str]:
+        """Files that lost something, and what, in words."""
+        return {path: file.problem for path, file in self._files.items() if file.problem}
 
     def close(self) -> None:
         """Take what is still there, and close."""
@@ -101,6 +72,16 @@ class Console:
             self._sock.close()
         self._log.close()
         self._times.close()
+
+
+def _opening(path: Path) -> Callable[[], int]:
+    """Opens it once there is something to keep."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    return lambda: os.open(path, flags, 0o600)
+
+
+def _gap(lines: int, why: str) -> bytes:
+    return f"[{lines} lines are missing here: {why}]\n".encode()
 
 
 def _line(at: int, observation: guests.Observation) -> bytes:

@@ -310,7 +310,8 @@ class VM:
         """Evidence that could not be written, in words."""
         if not self.spawned:
             return []
-        found = dict(self.console.problems)
-        if self.monitor.transcript_problem is not None:
-            found[self.files.qmp] = self.monitor.transcript_problem
-        return [f"{path.name}: {error.strerror}" for path, error in found.items()]
+        found = {**self.console.problems, self.files.qmp: self.monitor.transcript_problem}
+        if self.emulation is not None:
+            found[self.files.vfio] = self.emulation.log_problem
+        lost = {path: problem for path, problem in found.items() if problem}
+        return [f"{path.name}: {problem}" for path, problem in lost.items()]

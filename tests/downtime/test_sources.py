@@ -1,6 +1,7 @@
 """Evidence read from logs, whole or damaged: what is wrong is a line, the rest is there."""
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from qmptests.downtime import addresses, ordering, sources
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.errors import InputError
 from qmptests.fixtures.migrating import Migration
+from qmptests.kept import Kept
 from qmptests.vfio.calllog import CallLog as Writer
 from qmptests.vfio.calls import Answer, Call
 from qmptests.vm import devices
@@ -126,7 +128,8 @@ def test_an_event_that_was_read_late_is_no_step_of_the_clock(folder: Path) -> No
 
 def test_repeated_calls_stand_where_they_began(tmp_path: Path) -> None:
     path = tmp_path / "source.vfio.jsonl"
-    log = Writer(path.open("w"), {"devices": HEADER["devices"]})
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = Writer(Kept(lambda: descriptor), {"devices": HEADER["devices"]})
     began = time.time_ns() - 10 * 10**9
     for number in range(3):
         log.call("vf0", Call("data-size"), Answer(), began + number * 1_000_000)
@@ -317,5 +320,10 @@ def test_all_witnesses_of_a_real_migration_are_read_in_order(
     with pytest.raises(InputError, match="has no attempt 2: there were 1"):
         sources.open(outcome.folder, 1)
     shutil.copytree(outcome.folder, tmp_path / "copy")
+    calls = tmp_path / "copy" / "source.vfio.jsonl"
+    calls.write_bytes(b"".join(calls.read_bytes().splitlines(keepends=True)[:-1]))
+    cut = sources.open(tmp_path / "copy")
+    assert list(cut.moments("source", Witness.CALLS))
+    assert cut.problems == [f"{calls.name}: it has no end: what came last may be missing"]
     (tmp_path / "copy" / "destination.trace.log").unlink()
     assert not list(sources.open(tmp_path / "copy").moments("destination", Witness.TRACE))

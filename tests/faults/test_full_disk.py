@@ -4,6 +4,7 @@ As root, or where an ordinary user may have a mount namespace, on a file system 
 small; everywhere, with a limit on the size of files.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,55 @@ def test_a_full_temporary_directory(
     assert "free some space there, or set TMPDIR" in ended.err
     assert (command.folder / "out" / "outcome.json").exists()
     assert not list((tmp_path / "kept").iterdir())
+
+
+#: As SMALL; once $4 has something in it, the file system is full for a while.
+FULL_FOR_A_WHILE = """
+place=$1; kept=$2; grows=$3; shift 3
+mount -t tmpfs -o size=8m none "$place" || exit 99
+"$@" &
+until [ -s "$place/$grows" ]; do sleep 0.01; done
+head -c 16m /dev/zero > "$place/filler" 2>/dev/null
+sleep 1
+rm "$place/filler"
+wait $!
+status=$?
+cp -a "$place/." "$kept"
+exit $status
+"""
+
+
+def test_a_disk_that_is_full_for_a_while_is_told_by_every_file_that_lost_a_line(
+    migrate: Callable[..., Any],
+    start: Callable[..., Any],
+    namespace: Callable[..., tuple[str, ...]],
+    tmp_path: Path,
+) -> None:
+    place, kept = tmp_path / "results", tmp_path / "kept"
+    place.mkdir()
+    kept.mkdir()
+    log = "source.vfio.jsonl"
+    shell = ("sh", "-c", FULL_FOR_A_WHILE, "sh", place, kept, f"out.partial/{log}")
+    command = migrate(
+        *("--output", place / "out", "--device", "busy,initial=8M,read_bandwidth=4M"),
+        wrapper=[*namespace(), *map(str, shell)],
+    )
+    ended = command.finish()
+    assert ended.status == 0, ended
+    out = kept / "out"
+    entries = [json.loads(line) for line in (out / log).read_bytes().splitlines()]
+    lost = sum(entry["lost"] for entry in entries if "lost" in entry)
+    assert lost > 0
+    assert entries[-1]["note"] == "ended"
+    said = f"{log}: lost {lost} line{'s' * (lost != 1)}: No space left on device"
+    assert f"note         evidence incomplete: {said}\n" in ended.out
+    (result,) = (line for line in ended.out.splitlines() if line.startswith("result"))
+    assert result.startswith("result       completed; evidence incomplete: ")
+    assert log in result
+    assert "source.trace.log: may lack lines, the disk being full" in ended.out
+    timeline = start("timeline", out).finish()
+    assert said in timeline.err
+    assert said in "".join(json.loads((out / "outcome.json").read_bytes())["evidence_problems"])
 
 
 def test_files_that_may_not_grow(migrate: Callable[..., Any], tmp_path: Path) -> None:

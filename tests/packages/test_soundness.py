@@ -55,6 +55,15 @@ def test_a_damaged_file_is_named(tree: Tree, how: str) -> None:
     assert packages.damage(tree)  # nor is it forgotten in this process
 
 
+def test_nothing_is_put_into_the_temporary_directory(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stay there if we were killed."""
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    flip(tree.root / "usr/share/tea/version")
+    assert another_process(tree)
+
+
 def test_a_tree_of_an_older_version_is_looked_at_once(tree: Tree) -> None:
     """One that has no note of its state, and one that was copied."""
     note = tree.root.parent / soundness.STATE

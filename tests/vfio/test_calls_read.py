@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qmptests.errors import InputError
+from qmptests.kept import Kept
 from qmptests.vfio.calllog import CallLog as Writer
 from qmptests.vfio.calls import Answer
 from qmptests.vfio.calls import Call as Made
@@ -22,7 +24,8 @@ SIZE = Made("data-size")
 
 def write(path: Path) -> None:
     """A log as a supervisor writes it."""
-    log = Writer(path.open("w"), DEVICES)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    log = Writer(Kept(lambda: descriptor), DEVICES)
     log.call("vf0", STATE, Answer(), 1_000_000_000)
     log.call("vf1", STATE, Answer(errno=errno.EIO), 2_000_000_000)
     for number in range(4):

@@ -33,7 +33,13 @@ def test_it_imports_its_own_room_and_light_parts_of_the_standard_library() -> No
     names = imported_by(supervisor.__name__)
     assert supervisor.__name__ in names
     ours = {name for name in names if name.startswith("qmptests")}
-    shared = {"qmptests", "qmptests.printable", "qmptests.reaping", "qmptests.vfio"}
+    shared = {
+        "qmptests",
+        "qmptests.kept",
+        "qmptests.printable",
+        "qmptests.reaping",
+        "qmptests.vfio",
+    }
     assert all(name in shared or name.startswith("qmptests.vfio.") for name in ours)
     foreign = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"qmptests"}
     assert foreign == set()

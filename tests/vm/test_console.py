@@ -54,8 +54,8 @@ def test_a_file_that_can_not_be_written_is_a_problem_and_costs_nothing_else(
 ) -> None:
     (tmp_path / "times").mkdir()
     console, *_ = said(tmp_path, f"{BANNER}\nc=00000001 p=00000050\n")
-    assert {path.name: error.strerror for path, error in console.problems.items()} == {
-        "times": "Is a directory"
+    assert {path.name: problem for path, problem in console.problems.items()} == {
+        "times": "lost 2 lines: Is a directory",
     }
     assert console.reports == 1
     assert (tmp_path / "log").exists()

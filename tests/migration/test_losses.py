@@ -1,0 +1,64 @@
+"""What the evidence lacks: of what QEMU writes itself, too, as far as that can be known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qmptests.fixtures.migrating import Migration
+from qmptests.migration import arrival, losses
+from qmptests.outcome.record import BuildRecord, EventRecord, GuestRecord, SideRecord, TraceRecord
+from qmptests.trace import Volume
+
+BUILD = BuildRecord(name="b", spec="/b", version="1", version_text="1", digest="d")
+STATES = [EventRecord(name="MIGRATION", data={}, first=0, last=0, count=n) for n in (1, 2)]
+
+
+def side(states: int, **volume: object) -> SideRecord:
+    found = Volume(events={"migrate_set_state": states}, **volume)  # type: ignore[arg-type]
+    return SideRecord(
+        name="source",
+        build=BUILD,
+        argv=[],
+        environment={},
+        events=STATES,
+        trace=TraceRecord(enabled=["migrate_set_state"], unmatched=[], volume=found),
+        guest=GuestRecord(),
+    )
+
+
+def test_a_log_with_each_state_of_the_migration_lost_none_of_these() -> None:
+    assert list(losses.of([side(3)], ["source.qmp.jsonl: lost 1 line: Input/output error"])) == []
+    (said,) = losses.of([side(2)], [])
+    assert said == (
+        "source.trace.log: lost lines: QMP announced 3 states of the migration, it has 2"
+    )
+    untraced = side(0)
+    untraced.trace.enabled = []
+    assert list(losses.of([untraced], [])) == []
+
+
+def test_a_line_that_is_cut_off() -> None:
+    said = list(losses.of([side(3, truncated=True)], []))
+    assert said == ["source.trace.log: its last line is cut off"]
+
+
+def test_a_disk_that_was_full_for_us_was_so_for_qemu() -> None:
+    said = list(losses.of([side(3)], ["source.vfio.jsonl: lost 9 lines: No space left on device"]))
+    assert [text.partition(":")[0] for text in said] == ["source.trace.log", "source.stderr.log"]
+
+
+def test_a_trace_that_the_user_sent_elsewhere(
+    migration: Callable[..., Migration], tmp_path: Path
+) -> None:
+    outcome = migration(vm="none", source_args=("-D", f"{tmp_path}/mine.log")).run()
+    assert outcome.completed
+    (problem,) = outcome.record.evidence_problems
+    assert problem.startswith("source.trace.log: lost lines: QMP announced ")
+    assert "evidence incomplete: source.trace.log" in outcome.unchecked
+
+
+def test_memory_that_can_not_be_kept_is_told_in_words(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot"
+    snapshot.write_bytes(b"x")
+    problems = arrival._keep(snapshot, tmp_path / "gone" / "destination.memory.bin")
+    assert problems == ["destination.memory.bin could not be kept: No such file or directory"]
+    assert not snapshot.exists()
