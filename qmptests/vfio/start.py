@@ -86,7 +86,8 @@ def start(told: dict[str, Any]) -> Started:
     log = _open_log(told["log"]) if told.get("log") else None
     devices = told["devices"]
     memories = [_registers(device["name"]) for device in devices]
-    iommufd, spare = descriptors.nothing("iommufd"), descriptors.nothing("spare")
+    # Like an iommufd, a pidfd can neither be read nor written (EINVAL) nor sought (ESPIPE).
+    iommufd, spare = os.pidfd_open(os.getpid()), descriptors.nothing("spare")
     reserved = {descriptors.IOMMUFD: iommufd}
     reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
     _require_free(reserved)

@@ -5,6 +5,7 @@
 #include "probe.h"
 
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 
 #define NONE 99u /* No object has this id. */
 #define RW (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_WRITEABLE | IOMMU_IOAS_MAP_READABLE)
@@ -158,6 +159,43 @@ static void arguments(struct descriptors *d)
 	DESTROY("read-only-made-nothing", 2);
 	need(mprotect(room, PAGE, PROT_NONE) == 0, "mprotect");
 	ASK("inaccessible", d->iommufd, IOMMU_IOAS_ALLOC, room);
+}
+
+#define CALL(name, call)                                                                           \
+	do {                                                                                       \
+		errno = 0;                                                                         \
+		long outcome = (long)(call);                                                       \
+		answer(name, outcome, "");                                                         \
+	} while (0)
+
+/* An iommufd is the open file, whatever its number; there is nothing in it to read. */
+static void descriptor(struct descriptors *d)
+{
+	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	struct vfio_device_bind_iommufd bind = { .argsz = sizeof(bind) };
+	struct vfio_device_info info = { .argsz = sizeof(info) };
+	int second = dup(d->iommufd), null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	char byte = 0;
+
+	need(second >= 0 && null >= 0, "dup, open");
+	ASK("a-duplicate", second, IOMMU_IOAS_ALLOC, &alloc, "id=%u", alloc.out_ioas_id);
+	ASK("what-it-made", d->iommufd, IOMMU_IOAS_ALLOC, &alloc, "id=%u", alloc.out_ioas_id);
+	bind.iommufd = second;
+	ASK("bind-to-a-duplicate", d->devices[0], VFIO_DEVICE_BIND_IOMMUFD, &bind, "id=%u",
+	    bind.out_devid);
+	ASK("of-a-device", d->devices[0], IOMMU_IOAS_ALLOC, &alloc);
+	ASK("a-devices", second, VFIO_DEVICE_GET_INFO, &info);
+	CALL("read", read(second, &byte, 1));
+	CALL("write", write(second, &byte, 1));
+	CALL("pread", pread(second, &byte, 1, 0));
+	CALL("pwrite", pwrite(second, &byte, 1, 0));
+	CALL("lseek", lseek(second, 0, SEEK_SET));
+	CALL("mmap", mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, second, 0));
+	CALL("mmap-private", mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, second, 0));
+	need(dup2(null, second) == second, "dup2");
+	ASK("its-number-once-more", second, IOMMU_IOAS_ALLOC, &alloc);
+	close(second);
+	ASK("closed", second, IOMMU_IOAS_ALLOC, &alloc);
 }
 
 /* VFIO's container requests, which an iommufd takes as well. */
@@ -370,6 +408,53 @@ static void pin_later(struct descriptors *d)
 	MAP("memory", .user_va = (uintptr_t)va, .iova = PAGE);
 	need(munmap(va, PAGE) == 0, "munmap");
 	ATTACH("attach-to-another-table", .pt_id = ioas);
+}
+
+/* Map the page at `va` in a process of its own, which then waits until `until` is closed. */
+static pid_t map_elsewhere(struct descriptors *d, uint32_t ioas, uint64_t va, int until[2])
+{
+	struct iommu_ioas_map map = { .size = sizeof(map), .flags = RW, .ioas_id = ioas,
+				      .user_va = va, .length = PAGE, .iova = PAGE };
+	int mapped[2];
+	pid_t process;
+	char byte;
+
+	need(pipe(mapped) == 0 && pipe(until) == 0, "pipe");
+	process = fork();
+	if (process == 0) {
+		close(until[1]);
+		if (ioctl(d->iommufd, IOMMU_IOAS_MAP, &map) == 0 && write(mapped[1], "", 1) == 1)
+			while (read(until[0], &byte, 1) > 0)
+				;
+		_exit(0);
+	}
+	close(mapped[1]);
+	need(read(mapped[0], &byte, 1) == 1, "map in another process");
+	return process;
+}
+
+/* What another process has mapped is pinned there. */
+static void pin_elsewhere(struct descriptors *d)
+{
+	uint32_t ioas = new_ioas(d->iommufd), other = new_ioas(d->iommufd);
+	uint8_t *va = memory(PAGE, PROT_READ | PROT_WRITE);
+	int until[2];
+	pid_t process = map_elsewhere(d, ioas, (uintptr_t)va, until);
+
+	bind_device(d, 0);
+	need(munmap(va, PAGE) == 0, "munmap");
+	ATTACH("memory-of-another-process", .pt_id = ioas);
+	close(until[1]);
+	need(waitpid(process, NULL, 0) == process, "waitpid");
+	UNMAP("it-has-ended", 0, END);
+	va = memory(PAGE, PROT_READ | PROT_WRITE);
+	process = map_elsewhere(d, other, (uintptr_t)va, until);
+	close(until[1]);
+	need(waitpid(process, NULL, 0) == process, "waitpid");
+	ATTACH("memory-of-one-that-has-ended", .pt_id = other);
+	ioas = other;
+	UNMAP("that-memory", 0, END);
+	ATTACH("without-that-memory", .pt_id = other);
 }
 
 static void map_files(struct descriptors *d)
@@ -874,12 +959,14 @@ static void no_dirty(struct descriptors *d)
 
 const struct group iommufd_groups[] = {
 	{ "arguments", arguments },
+	{ "descriptor", descriptor },
 	{ "container", container },
 	{ "ioas", ioas },
 	{ "allow", allow },
 	{ "map", map },
 	{ "pin", pin },
 	{ "pin-later", pin_later },
+	{ "pin-elsewhere", pin_elsewhere },
 	{ "map-files", map_files },
 	{ "map-bar", map_bar },
 	{ "unmap", unmap },
