@@ -84,6 +84,6 @@ def test_a_json_file_that_fails_in_the_end_costs_neither_report_nor_evidence(
 ) -> None:
     command = migrate("--json", "/dev/full")
     ended = command.finish()
-    ended.said(2, "cannot write /dev/full: No space left on device")
+    ended.said(3, "cannot write /dev/full: No space left on device")
     assert "result       completed" in ended.out
     assert (command.folder / "out" / "outcome.json").exists()
