@@ -206,10 +206,12 @@ class LocalHost:
     def kill_with_descendants(self, process: Process) -> None:
         """SIGKILL a process and all that it started and that still has its environment.
 
-        Others, and those that are being forked meanwhile, are killed when the host closes.
+        Others are killed when the host closes. Its supervisor has that environment, too, and is
+        still to report.
         """
         process.signal(signal.SIGKILL)
-        kill_strays(f"{self.marker}-{process.identity}", PROCESS_MARKER)
+        others = self._processes.keys() - {process.pid}
+        kill_strays(f"{self.marker}-{process.identity}", PROCESS_MARKER, others)
 
     def new_socket_path(self) -> Path:
         """A path for a UNIX socket in the scratch directory: results folders are too long.

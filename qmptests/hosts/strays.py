@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from qmptests import printable, reaping
 
@@ -17,19 +17,23 @@ PROCESS_MARKER = "QMPTESTS_PROCESS"
 STRAYS_S = 5.0
 #: Seconds for which the end of somebody's exec is waited for.
 EXEC_S = 2.0
+#: Looks that find none, in which it matters whether anybody at all is in an exec.
+ANY_EXEC_LOOKS = 3
+#: Seconds between two looks.
+LOOK_S = 0.002
 
 
 #: Whether a process is meant, by the entries of its environment.
 Meant = Callable[[list[bytes]], bool]
 
 
-def kill_strays(marker: str, variable: str = MARKER) -> list[int]:
+def kill_strays(marker: str, variable: str = MARKER, but: Set[int] = frozenset()) -> list[int]:
     """SIGKILL every process whose environment has our marker, but not this one; their pids.
 
-    One that may not be killed is named on standard error.
+    `but`: pids of others that are spared. One that may not be killed is named on standard error.
     """
     entry = f"{variable}={marker}".encode()
-    return _kill_all(lambda environment: entry in environment)
+    return _kill_all(lambda environment: entry in environment, but)
 
 
 def kill_owned_by(owner: int) -> list[int]:
@@ -40,7 +44,7 @@ def kill_owned_by(owner: int) -> list[int]:
 def owned_by(owner: int) -> bool:
     """Whether there is anything that the launcher of that process has started, or it itself."""
     of_owner, in_exec = _with_environment(_of_owner(owner))
-    return bool(of_owner) or in_exec
+    return bool(of_owner or in_exec)
 
 
 def _of_owner(owner: int) -> Meant:
@@ -48,29 +52,34 @@ def _of_owner(owner: int) -> Meant:
     return lambda environment: any(entry.startswith(beginning) for entry in environment)
 
 
-def _kill_all(meant: Meant) -> list[int]:
+def _kill_all(meant: Meant, but: Set[int] = frozenset()) -> list[int]:
     """Looks again until it finds none, since one may have forked while the list was read.
 
-    One that is in the middle of an exec has no environment to look at: that is waited for.
+    One that is in the middle of an exec has no environment to look at: that is waited for. So are
+    those that begin one meanwhile, in two more looks: a child of the first, which is gone, say.
     """
     killed: set[int] = set()
-    spared: set[int] = set()
+    spared: set[int] = {os.getpid(), *but}
     now = time.monotonic()
     deadline, last_seen = now + STRAYS_S, now
+    unclear: set[int] = set()
+    clean_looks = 0
     while now < deadline:
         found, in_exec = _with_environment(meant)
-        found -= {os.getpid(), *spared}
+        found -= spared
         spared |= {pid for pid in found if not _kill(pid, meant)}
         killed |= found - spared
         now = time.monotonic()
+        clean_looks = 0 if found else clean_looks + 1
+        unclear = in_exec if clean_looks <= ANY_EXEC_LOOKS else unclear & in_exec
         if found:
             last_seen = now
-        elif not in_exec or now > last_seen + EXEC_S:
+        elif not unclear or now > last_seen + EXEC_S:
             break
-        else:
-            time.sleep(0.001)
-    for pid in sorted(spared):
-        complain(reaping.described(pid, spared))
+        time.sleep(LOOK_S)
+    left = spared - {os.getpid(), *but}
+    for pid in sorted(left):
+        complain(reaping.described(pid, left))
     return sorted(killed)
 
 
@@ -98,15 +107,15 @@ def complain(text: str) -> None:
         print(f"qmptests: error: {printable.one_line(text)}", file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _with_environment(meant: Meant) -> tuple[set[int], bool]:
-    """Pids of the processes whose environment is meant; whether one is in an exec."""
+def _with_environment(meant: Meant) -> tuple[set[int], set[int]]:
+    """Pids of the processes whose environment is meant, and of those that are in an exec."""
     pids: set[int] = set()
-    in_exec = False
+    in_exec: set[int] = set()
     for name in os.listdir("/proc"):  # noqa: PTH208 - read again and again, in a hurry
         if name.isdigit():
             environment = _environment(name)
             if environment is None:
-                in_exec = True
+                in_exec.add(int(name))
             elif meant(environment.split(b"\0")):
                 pids.add(int(name))
     return pids, in_exec

@@ -174,6 +174,18 @@ def test_an_end_that_is_heard_together_with_the_start_is_not_lost(
         with_vm(_nothing, wrapper=("true",))
 
 
+def test_a_wrapper_that_is_killed_is_no_fault_of_the_emulation(with_vm: Run) -> None:
+    """All that the wrapper has started is killed with it; its supervisor is not, and reports."""
+
+    async def act(vm: VM, _: Emulation) -> None:
+        await vm.kill()
+
+    vm = with_vm(act, wrapper=("sh", "-c", '"$@"; exit $?', "sh"))
+    assert vm.emulation is not None
+    assert vm.emulation.problems == []
+    assert list(vm.emulation.report) == ["vf0"]
+
+
 def test_a_wrapper_comes_between_the_supervisor_and_qemu(with_vm: Run) -> None:
     async def act(vm: VM, emulation: Emulation) -> None:
         await emulation.request("status")
