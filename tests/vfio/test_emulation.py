@@ -108,7 +108,7 @@ def test_a_call_is_held_until_it_is_released(with_vm: Run) -> None:
         ({"do": "status", "device": ""}, None),
         ({"do": "reinit", "device": "vf7", "value": 4096}, "there is no device 'vf7': vf0"),
         ({"do": "levitate", "device": "vf0"}, "a device can't 'levitate': it can announce, "),
-        ({"do": "rule", "device": "vf0", "rule": {"on": "read"}}, "missing 1 required"),
+        ({"do": "rule", "device": "vf0", "rule": {"on": "read"}}, "'do' is no text"),
         ({"do": "interrupt", "device": "vf0", "value": 77}, "QEMU has not set up INTX 77: it has"),
     ],
 )
