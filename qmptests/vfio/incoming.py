@@ -90,6 +90,8 @@ class Decoder:
             raise Refused(errno.EBADF)
         emulated = self._devices[file.device]
         if file.role == "device":
+            if emulated.device.bound_at is None and request != abi.Vfio.DEVICE_BIND_IOMMUFD:
+                raise Refused(errno.EINVAL)
             call = calls.decode("device", request, address, memory)
             return Incoming(emulated, emulated.device.heard(call))
         if file.role == "resuming":

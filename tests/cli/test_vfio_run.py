@@ -222,7 +222,7 @@ def test_without_a_handler_ctrl_c_ends_both(running: Any, runtime_folder: Path) 
 
 def test_a_problem_is_said_aloud(tmp_path: Path) -> None:
     code = "import fcntl, sys; fcntl.ioctl(int(sys.argv[1]), 0x3B99, bytearray(8))"
-    done = vfio("run", "--device", "idle", "--", sys.executable, "-c", code, "@vfio0")
+    done = vfio("run", "--device", "idle", "--", sys.executable, "-c", code, "@iommufd")
     assert done.returncode == 1
     assert "qmptests: system call" in done.stderr
     assert "Inappropriate ioctl" in done.stderr

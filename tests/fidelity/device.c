@@ -8,8 +8,12 @@ static void unbound(struct descriptors *d)
 	int device = d->devices[0];
 
 	ASK("info", device, VFIO_DEVICE_GET_INFO, &info);
+	ASK("info-at-nothing", device, VFIO_DEVICE_GET_INFO, NULL);
+	ASK("feature-at-nothing", device, VFIO_DEVICE_FEATURE, NULL);
 	ASK("reset", device, VFIO_DEVICE_RESET, NULL);
+	ASK("unknown", device, _IO(';', 99), NULL);
 	bind_device(d, 0);
+	ASK("unknown-once-bound", device, _IO(';', 99), NULL);
 	ASK("info-once-bound", device, VFIO_DEVICE_GET_INFO, &info, "regions=%u irqs=%u",
 	    info.num_regions, info.num_irqs);
 }
