@@ -112,8 +112,8 @@ class Decoder:
         name = "read" if notification.nr == arch.read else "write"
         if (name == "read") != (file.role == "saving"):
             return None
-        if notification.arg2 >= _SIGN:
-            raise Refused(errno.EINVAL)
+        if notification.arg2 >= _SIGN:  # more than any memory has (access_ok)
+            raise Refused(errno.EFAULT)
         emulated = self._devices[file.device]
         if name == "write" and not self._writes:
             if file is emulated.session and emulated.device.state is abi.State.RESUMING:

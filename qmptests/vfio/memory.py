@@ -12,9 +12,9 @@ import struct
 
 from qmptests.vfio import abi
 
-_SPAN = 1 << 64
 _READABLE, _WRITABLE = int(abi.ProcmapFlag.READABLE), int(abi.ProcmapFlag.WRITABLE)
-_ALL = _READABLE | _WRITABLE
+#: What is not mapped; a program may do all with it, and fail.
+_NOWHERE = (0, 0, _READABLE | _WRITABLE)
 _REQUEST = abi.PROCMAP_QUERY
 #: What a question about a mapping has, and the part of its answer that is looked at.
 _QUESTION = struct.Struct(f"<QQQ{abi.PROCMAP.size - 24}x")
@@ -61,6 +61,14 @@ class ProcessMemory:
         if written < length:
             raise self.fault(address)
 
+    def can_write(self, address: int) -> bool:
+        """Whether `write` could put a byte there."""
+        try:
+            self._permit(address, 1, _WRITABLE)
+            return bool(os.pread(self._fd, 1, address))
+        except (OSError, OverflowError):
+            return False
+
     def fault(self, address: int) -> OSError:
         """The error for what can't be read or written there."""
         return OSError(errno.EFAULT, f"{os.strerror(errno.EFAULT)}: {address:#x}")
@@ -72,7 +80,10 @@ class ProcessMemory:
         end = address + length
         while address < end:
             if not self._begin <= address < self._end:
-                self._begin, self._end, self._flags = self._mappings.at(self.thread, address, flag)
+                mapping = self._mappings.at(self.thread, address, flag)
+                if mapping is None:
+                    return  # to be seen when it is used
+                self._begin, self._end, self._flags = mapping
             if not self._flags & flag:
                 raise OSError(errno.EFAULT, "forbidden")
             address = self._end
@@ -99,17 +110,17 @@ class Mappings:
     def __init__(self) -> None:
         self._open: dict[int, int] = {}
 
-    def at(self, thread: int, address: int, flag: int) -> tuple[int, int, int]:
+    def at(self, thread: int, address: int, flag: int) -> tuple[int, int, int] | None:
         """Begin, end and flags (`ProcmapFlag`) of the mapping that has `address`.
 
-        All flags for what is not mapped, or can't be asked about: to be seen when it is used.
-        Raises OSError if the thread has ended, OverflowError for an address beyond 64 bits.
+        None for what is not mapped, or can't be asked about. Raises OSError if the thread has
+        ended, OverflowError for an address beyond 64 bits.
         """
         descriptor = self._open.get(thread, -1)
         mapping = _ask(descriptor, address) if descriptor >= 0 else None
         if mapping is None or not mapping[2] & flag:
             mapping = _ask(self._reopen(thread), address)
-        return mapping or (0, _SPAN, _ALL)
+        return None if mapping is None or mapping is _NOWHERE else mapping
 
     def _reopen(self, thread: int) -> int:
         if thread in self._open:
@@ -121,14 +132,14 @@ class Mappings:
 
 
 def _ask(descriptor: int, address: int) -> tuple[int, int, int] | None:
-    """None if the program has ended, or the kernel does not know the question."""
+    """None if the program has ended, or the kernel does not know the question; _NOWHERE."""
     try:
         question = _QUESTION.pack(_QUESTION.size, 0, address)
         return _ANSWER.unpack_from(fcntl.ioctl(descriptor, _REQUEST, question))
     except struct.error as error:
         raise OverflowError(address) from error
     except OSError as error:
-        return (address, address + 1, _ALL) if error.errno == errno.ENOENT else None
+        return _NOWHERE if error.errno == errno.ENOENT else None
 
 
 def process_of(thread: int) -> int:

@@ -26,6 +26,11 @@ from qmptests.vfio.sources import Sources
 from qmptests.vfio.spec import Rule
 from qmptests.vfio.words import state_word
 
+#: More problems than these are in the log only.
+MOST_SAID = 1000
+#: When so many calls wait, those whose thread has been killed are forgotten.
+_MANY = 64
+
 
 class Tell(Protocol):
     """Tells everybody who is connected of an event."""
@@ -77,6 +82,7 @@ class Service:
         self._late: list[tuple[float, int, Pending, Answer]] = []
         self._late_number = 0
         self._mappings = Mappings()
+        self._said: set[str] = set()
         self._sources = Sources([e.memory for e in devices], iommufd.dma_bufs)
         #: The device's own doings, by the words that scripts and control sockets have for them.
         self._acts: dict[str, Callable[[Emulated, float], None]] = {
@@ -130,8 +136,11 @@ class Service:
         self._listener.answer(notification.id, number=number)
 
     def _say(self, problem: str) -> None:
+        """In the log each time, to everybody else once."""
         self._log.note("", "problem", words=problem)
-        self._tell("problem", words=problem)
+        if problem not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(problem)
+            self._tell("problem", words=problem)
 
     def _serve(self, notification: abi.Notification) -> None:
         began_ns = time.time_ns()
@@ -218,10 +227,19 @@ class Service:
         emulated.follow_state()
 
     def _hold(self, pending: Pending, emulated: Emulated) -> None:
+        if len(self.held) >= _MANY:
+            self.held = [other for other in self.held if self._waits(other)]
         self.held.append(pending)
         call = pending.call
         self._log.note(emulated.name, "held", call=call.name, **dict(call.detail))
         self._tell("held", device=emulated.name, call=call.name, detail=dict(call.detail))
+
+    def _waits(self, pending: Pending) -> bool:
+        try:
+            self._listener.check(pending.identity)
+        except Gone:
+            return False
+        return True
 
     def release(self, device: str) -> int:
         """Carry out what is held of that device ("": of all); how many calls it was."""
@@ -270,6 +288,10 @@ class Service:
                 return Answer(value=emulated.write_region(call, memory))
             if call.name == "set-state":
                 emulated.dma.finish_look()  # QEMU may be about to end
+            if call.name == "read" and not memory.can_write(call.address):
+                call = call._replace(argument=0)  # it takes nothing
+                answer = emulated.device.handle(call, memory, now)
+                return answer if answer.errno else Answer(errno=errno.EFAULT)
             answer = emulated.device.handle(call, memory, now)
             if answer.opens:
                 self._open(pending, emulated, answer)
@@ -310,6 +332,9 @@ class Service:
 
     def _finish(self, pending: Pending, answer: Answer) -> None:
         if answer.delay_s > 0:
+            if len(self._late) >= _MANY:
+                self._late = [late for late in self._late if self._waits(late[2])]
+                heapq.heapify(self._late)
             self._late_number += 1
             when = time.monotonic() + answer.delay_s
             heapq.heappush(self._late, (when, self._late_number, pending, answer))

@@ -74,6 +74,24 @@ def test_what_the_program_may_not_read_is_efault(other: Other, page: int) -> Non
         other.memory.read(other.at + page * 4096 - 1, 2)
 
 
+def test_what_is_not_mapped_is_asked_about_once(other: Other) -> None:
+    """It was for each byte: a read into such memory took seconds."""
+
+    class Counting(Mappings):
+        asked = 0
+
+        def at(self, thread: int, address: int, flag: int) -> tuple[int, int, int] | None:
+            self.asked += 1
+            return super().at(thread, address, flag)
+
+    mappings = Counting()
+    memory = ProcessMemory(other.process.pid, mappings)
+    with pytest.raises(OSError, match="Bad address"):
+        memory.write(1 << 46, bytes(1 << 20))
+    memory.close()
+    assert mappings.asked == 1
+
+
 def test_a_killed_process_has_no_memory(other: Other) -> None:
     """A zombie has none any more, as one whose other threads still end."""
     other.process.kill()
