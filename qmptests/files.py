@@ -21,7 +21,9 @@ from qmptests.errors import EnvironmentFailure, InputError
 T = TypeVar("T")
 
 #: Bytes. A larger file is none that is read as a whole.
-LARGEST = 1 << 28
+LARGEST = 1 << 26
+#: The same of a log, which is read piece by piece.
+LARGEST_LOG = 1 << 34
 #: A larger number is none that anything here counts or measures.
 LARGEST_NUMBER = 1 << 63
 
@@ -58,6 +60,15 @@ def open_to_read(path: Path) -> io.FileIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def open_log(path: Path) -> io.FileIO:
+    """The same for a log; raises OSError also for one that would take hours to be read."""
+    file = open_to_read(path)
+    if os.fstat(file.fileno()).st_size > LARGEST_LOG:
+        file.close()
+        raise OSError(errno.EFBIG, f"larger than {LARGEST_LOG >> 30} GiB", str(path))
+    return file
 
 
 def _is_unnamed_pipe(descriptor: int) -> bool:

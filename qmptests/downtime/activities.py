@@ -178,7 +178,7 @@ def _section(moment: Moment, step: Step, addresses: dict[str, str]) -> Activity:
     """QEMU logs a section's time when it has ended."""
     args = moment.args
     name = str(args.get("idstr", "?"))
-    took = max(0, int(args.get("downtime", 0)))
+    took = max(0, moment.number("downtime"))
     key = f"{args.get('type')} {name} {args.get('instance_id')}"
     return Activity(moment.at_us - took, moment.at_us, step, addresses.get(name, name), key)
 

@@ -180,4 +180,4 @@ def _sections(side: Side, name: str, *, begin: bool) -> Iterator[tuple[str, int]
     for moment in side.moments(name):
         args = moment.args
         key = f"{args.get('type')} {args.get('idstr')} {args.get('instance_id')}"
-        yield key, moment.at_us - (int(args.get("downtime", 0)) if begin else 0)
+        yield key, moment.at_us - (moment.number("downtime") if begin else 0)

@@ -79,4 +79,4 @@ def _reports(evidence: Evidence, role: str, offset_us: int = 0) -> list[Report]:
     if role not in evidence.sides:
         return []
     said = evidence.moments(role, Witness.GUEST, ("reported",))
-    return [Report(moment.at_us - offset_us, int(moment.args["counter"])) for moment in said]
+    return [Report(moment.at_us - offset_us, moment.number("counter")) for moment in said]

@@ -47,5 +47,10 @@ class Moment(msgspec.Struct, frozen=True, gc=False):
         """Of a trace event: its arguments by name; see `trace.formats.arguments`."""
         return formats.arguments(self.name, self.text)
 
+    def number(self, name: str) -> int:
+        """That argument of it; 0 if it has none that is a whole number."""
+        found = self.args.get(name)
+        return found if isinstance(found, int) else 0
+
     def __str__(self) -> str:
         return f"{self.name} {self.text}".rstrip()

@@ -91,7 +91,7 @@ class _Writer:
         if witness is Witness.TRACE:
             said = moment.args
             if name.startswith("vmstate_downtime_") and "downtime" in said:
-                us = max(0, int(said["downtime"]))
+                us = max(0, moment.number("downtime"))
                 what = "save" if name.endswith("save") else "load"
                 begin = moment.at_us - us
                 self._slice(side, SECTIONS, begin, us, f"{what} {said.get('idstr')}", args)

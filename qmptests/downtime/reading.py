@@ -15,6 +15,7 @@ import msgspec
 
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.ordering import ended
+from qmptests.files import Count, Instant, Microseconds
 from qmptests.trace import parser
 from qmptests.trace.jsonl import JsonLog
 from qmptests.trace.parser import Event
@@ -25,6 +26,8 @@ Tell: TypeAlias = Callable[[str, str], None]
 
 #: Characters that are shown of an answer to a command.
 LONGEST = 160
+#: Characters that are kept of any text: thousands of moments are held back to be put in order.
+LONGEST_TEXT = 16384
 _BATCH = 1024
 
 
@@ -59,10 +62,10 @@ def trace(
                 if time_us is None:
                     untimed += 1
                 about = device(name, text) if name[0] == "v" else ""
-                append(Moment(at, side, traced, name, text, about))
+                append(Moment(at, side, traced, name, text[:LONGEST_TEXT], about))
                 continue
             if messages:
-                append(Moment(at, side, Witness.MESSAGE, entry.text))
+                append(Moment(at, side, Witness.MESSAGE, entry.text[:LONGEST_TEXT]))
             if entry.complete:
                 foreign += 1
                 first = first or entry.line
@@ -83,7 +86,7 @@ def messages(path: Path, side: str, began_us: int) -> Iterator[list[Moment]]:
         moments = []
         for entry in entries:
             at = at if entry.time_us is None else entry.time_us
-            moments.append(Moment(at, side, Witness.MESSAGE, str(entry)))
+            moments.append(Moment(at, side, Witness.MESSAGE, str(entry)[:LONGEST_TEXT]))
         yield moments
 
 
@@ -111,11 +114,11 @@ def _call(entry: Call | Note, side: str) -> Moment:
 class _Line(msgspec.Struct):
     """One of a QMP transcript; see `qmp.transcript`."""
 
-    time: float
+    time: Instant
     sent: dict[str, Any] = {}
     received: dict[str, Any] = {}
-    count: int = 0
-    last: float | None = None
+    count: Count = 0
+    last: Instant | None = None
 
 
 def qmp(
@@ -126,19 +129,19 @@ def qmp(
     An answer has its command's name, and a text that begins with `->`. `devices`: ids to look for
     in an event's data.
     """
-    asked: dict[object, str] = {}
+    asked: dict[str, str] = {}
     log = JsonLog(path, _json(_Line), "QMP transcript's")
     yield from _lists((_message(line, side, devices, asked) for line in log), names)
     _problems(log, tell)
 
 
-def _message(line: _Line, side: str, devices: Collection[str], asked: dict[object, str]) -> Moment:
+def _message(line: _Line, side: str, devices: Collection[str], asked: dict[str, str]) -> Moment:
     at = round(line.time * 1e6)
     us = None if line.last is None else round(line.last * 1e6) - at
     device = ""
     if line.sent:
         name = str(line.sent.get("execute") or line.sent.get("exec-oob") or "?")
-        asked[line.sent.get("id")] = name
+        asked[_compact(line.sent.get("id"))] = name
         text = _words(line.sent.get("arguments", {}))
         return Moment(at, side, Witness.QMP, name, text)
     got = line.received
@@ -155,7 +158,7 @@ def _message(line: _Line, side: str, devices: Collection[str], asked: dict[objec
     elif "QMP" in got:
         name, text = "QMP", _words(got["QMP"])
     else:
-        name = asked.pop(got.get("id"), "?")
+        name = asked.pop(_compact(got.get("id")), "?")
         error = got.get("error")
         if isinstance(error, dict):
             text = f"-> {error.get('class')}: {error.get('desc')}"
@@ -192,9 +195,9 @@ def _cut(text: str) -> str:
 class _Said(msgspec.Struct):
     """A line of what the guest's console said."""
 
-    at: int
-    reported: int | None = None
-    pages: int | None = None
+    at: Microseconds
+    reported: Count | None = None
+    pages: Count | None = None
     started: str | None = None
     rebooted: str | None = None
     noise: str | None = None
@@ -224,7 +227,7 @@ def _json(kind: type[T]) -> Callable[[bytes], T | None]:
     def entry(line: bytes) -> T | None:
         try:
             return decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             return None
 
     return entry
@@ -232,9 +235,16 @@ def _json(kind: type[T]) -> Callable[[bytes], T | None]:
 
 def _lists(moments: Iterable[Moment], names: Collection[str]) -> Iterator[list[Moment]]:
     """Those of these names, if any are given."""
-    iterator = (moment for moment in moments if not names or moment.name in names)
+    iterator = (_bounded(moment) for moment in moments if not names or moment.name in names)
     while some := list(islice(iterator, _BATCH)):
         yield some
+
+
+def _bounded(moment: Moment) -> Moment:
+    if len(moment.name) + len(moment.text) <= LONGEST_TEXT:
+        return moment
+    name, text = moment.name[:LONGEST], moment.text[:LONGEST_TEXT]
+    return msgspec.structs.replace(moment, name=name, text=text)
 
 
 def _problems(log: JsonLog[Any], tell: Tell) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -23,12 +24,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from qmptests import dirs, locking
+from qmptests import dirs, files, locking
 from qmptests.errors import EnvironmentFailure
 from qmptests.packages import command
+
+T = TypeVar("T")
 
 
 class Package(msgspec.Struct, frozen=True, order=True):
@@ -175,11 +179,17 @@ def keep_deb(path: Path, sha256: str) -> None:
 def find_tree(suite: str, digest: str) -> Tree | None:
     """The tree with this digest if it is in the store."""
     home = directory() / "trees" / digest
+    index = _read(home / "tree.json", _Index)
+    return None if index is None else Tree(home / "root", suite, digest, index.packages)
+
+
+def _read(path: Path, kind: type[T]) -> T | None:
+    """A file of the store; None if it is not there or damaged, since it can be had again."""
     try:
-        index = msgspec.json.decode((home / "tree.json").read_bytes(), type=_Index)
-    except (OSError, msgspec.MsgspecError):
+        found: T = files.decode(files.read_bytes(path), kind)
+    except (OSError, ValueError, RecursionError):
         return None
-    return Tree(home / "root", suite, digest, index.packages)
+    return found
 
 
 def unpack(suite: str, packages: Sequence[Package], work: Path, lock: int) -> Tree:
@@ -217,10 +227,10 @@ def unpack(suite: str, packages: Sequence[Package], work: Path, lock: int) -> Tr
 
 def _open_to_owner(root: Path) -> None:
     """Let the owner read and remove everything; drop the bits that give rights away."""
-    for folder, _, files in os.walk(root):
+    for folder, _, names in os.walk(root):
         mode = stat.S_IMODE(Path(folder).stat().st_mode)
         Path(folder).chmod((mode & 0o777) | 0o700)
-        for name in files:
+        for name in names:
             path = Path(folder, name)
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
@@ -238,11 +248,9 @@ def _request_path(suite: str, packages: Sequence[str]) -> Path:
 
 def recall(suite: str, packages: Sequence[str]) -> Tree | None:
     """The tree that the same request led to last time, if it still is in the store."""
-    try:
-        digest = msgspec.json.decode(_request_path(suite, packages).read_bytes(), type=str)
-    except (OSError, msgspec.MsgspecError):
-        return None
-    return find_tree(suite, digest)
+    digest = _read(_request_path(suite, packages), str)
+    known = digest is not None and re.fullmatch(r"[0-9a-f]{32}", digest)
+    return find_tree(suite, digest) if digest and known else None
 
 
 def remember(packages: Sequence[str], tree: Tree, work: Path) -> None:
@@ -277,8 +285,7 @@ def remove_tree(digest: str, progress: Callable[[str], None]) -> None:
             return
         used: set[str] = set()
         for other in (directory() / "trees").glob("*/tree.json"):
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
-                index = msgspec.json.decode(other.read_bytes(), type=_Index)
+            if (index := _read(other, _Index)) is not None:
                 used.update(package.sha256 for package in index.packages)
         for package in tree.packages:
             if package.sha256 not in used:

@@ -145,8 +145,18 @@ def _explained(file: Path) -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_MACHINE:
             raise EnvironmentFailure(f"cannot use {file}: {error}") from error
         raise InputError(f"{file} is no history, or it is damaged: {error}") from error
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is damaged: {error}") from error
+
+
+def _kinds(file: Path, db: sqlite3.Connection) -> set[str]:
+    """What is in a database; raises InputError for more than tables, since views can be endless."""
+    # Interrupts are heard while SQLite works.
+    db.set_progress_handler(lambda: 0, 1_000_000)
+    kinds = {kind for (kind,) in db.execute("select type from sqlite_master")}
+    if not {"table", "index"} >= kinds:
+        raise InputError(f"{file} is no history: it has views or triggers")
+    return kinds
 
 
 class History:
@@ -174,7 +184,7 @@ class History:
 
     def _open(self) -> None:
         (version,) = self._db.execute("pragma user_version").fetchone()
-        kinds = [kind for (kind,) in self._db.execute("select type from sqlite_master")]
+        kinds = _kinds(self.file, self._db)
         if not kinds and version == 0:
             self._db.executescript(f"begin; {_TABLES} pragma user_version = {FORMAT}; commit;")
         elif version != FORMAT:
@@ -182,8 +192,6 @@ class History:
                 f"{self.file} has format {version}, this qmptests has {FORMAT}: make it again of "
                 f"the run folders with qmptests history rebuild {self.file}"
             )
-        elif not {"table", "index"} >= set(kinds):  # a view can be without an end
-            raise InputError(f"{self.file} is no history: it has views or triggers")
         self._db.execute("pragma foreign_keys = on")
 
     def __enter__(self) -> "History":
@@ -259,6 +267,7 @@ def folders(file: Path) -> list[Path]:
         _explained(file),
         contextlib.closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as db,
     ):
+        _kinds(file, db)
         rows = db.execute("select folder from runs order by started, id").fetchall()
         return [Path(folder) for (folder,) in msgspec.convert(rows, list[tuple[str]])]
 

@@ -1,12 +1,13 @@
 """Logs of one JSON value a line, read in bounded memory: what can't be read is told, not raised."""
 
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import msgspec
 
-from qmptests import kept
+from qmptests import files, kept
 from qmptests.errors import InputError
 
 #: A longer line is no line of ours.
@@ -39,7 +40,7 @@ class JsonLog(Generic[T]):
         count = 0
         rest = b""
         try:
-            with self.path.open("rb") as file:
+            with io.BufferedReader(files.open_log(self.path)) as file:
                 for number, line in enumerate(iter(lambda: file.readline(MAX_LINE), b""), 1):
                     if number <= self._skip:
                         continue
@@ -74,12 +75,12 @@ class JsonLog(Generic[T]):
 class _Lost(msgspec.Struct):
     """A line that stands for lost ones."""
 
-    lost: int
+    lost: files.Count
     why: str
 
 
 def _gap(line: bytes) -> _Lost | None:
     try:
         return msgspec.json.decode(line, type=_Lost)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
+from qmptests import files
 from qmptests.errors import InputError, TestedFailure
 from qmptests.trace import formats, parser
 from qmptests.trace.matching import Wanted, accepts, describe
@@ -210,7 +211,7 @@ class TraceLog:
             InputError: the log can't be read, or has become shorter.
         """
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with files.open_log(self.path) as file:
                 end = file.seek(0, 2)
                 if end < self._size:
                     raise InputError(

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from qmptests import files
 from qmptests.errors import InputError
 from qmptests.trace import formats
 
@@ -241,7 +242,7 @@ def cannot_read(path: Path, error: OSError) -> InputError:
 def _chunks(path: Path, size: int | None) -> Iterator[bytes]:
     left = size
     try:
-        with path.open("rb", buffering=0) as file:
+        with files.open_log(path) as file:
             while data := file.read(CHUNK if left is None else min(CHUNK, left)):
                 left = None if left is None else left - len(data)
                 yield data

@@ -1,12 +1,15 @@
 """Call logs of emulated devices, read back: `calllog` says what is in them."""
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from qmptests import files
 from qmptests.errors import InputError
+from qmptests.files import Count, Microseconds
 from qmptests.trace.jsonl import MAX_LINE, JsonLog
 from qmptests.vfio.calllog import FORMAT
 
@@ -35,15 +38,15 @@ class Call(msgspec.Struct, frozen=True):
     processor time that the emulation had taken when it answered; of changes of state only.
     """
 
-    at: int
+    at: Microseconds
     device: str
     call: str
     with_: dict[str, Any] = msgspec.field(default_factory=dict, name="with")
     answer: dict[str, Any] = {}
-    us: int | None = None
-    cpu_us: int | None = None
-    times: int = 1
-    until: int | None = None
+    us: Count | None = None
+    cpu_us: Count | None = None
+    times: Count = 1
+    until: Microseconds | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +70,7 @@ class Call(msgspec.Struct, frozen=True):
 class Note(msgspec.Struct, frozen=True):
     """Something that happened without a call, such as "held", or a rule that fired."""
 
-    at: int
+    at: Microseconds
     device: str
     note: str
     more: dict[str, Any] = {}
@@ -137,13 +140,13 @@ def is_whole(path: Path) -> bool:
 def header(path: Path) -> Header:
     """A log's first line; raises InputError if that is not one."""
     try:
-        with path.open("rb") as file:
+        with io.BufferedReader(files.open_log(path)) as file:
             line = file.readline(MAX_LINE)
     except OSError as error:
         raise InputError(f"can't read the call log {path}: {error.strerror}") from error
     try:
-        found = msgspec.json.decode(line, type=Header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        found: Header = files.decode(line, Header)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no call log of emulated devices: {error}") from error
     if found.format != FORMAT:
         raise InputError(
@@ -155,10 +158,10 @@ def header(path: Path) -> Header:
 
 def _entry(line: bytes) -> Call | Note | None:
     try:
-        fields = msgspec.json.decode(line, type=dict[str, Any])
+        fields: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
         if "call" in fields and "note" not in fields:
             return msgspec.convert(fields, Call)
         more = {k: v for k, v in fields.items() if k not in ("at", "device", "note")}
         return msgspec.convert({**fields, "more": more}, Note)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (ValueError, RecursionError):
         return None

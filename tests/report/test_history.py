@@ -1,5 +1,6 @@
 """Nights remembered: what is bad since when, and that the run folders are the truth."""
 
+import contextlib
 import random
 import shutil
 import sqlite3
@@ -205,3 +206,34 @@ def test_its_page_is_written_by_the_command(run: Path, tmp_path: Path) -> None:
     done = command("show", str(tmp_path / "h"), "--output", str(tmp_path / "h.html"))
     assert (done.returncode, done.stdout) == (0, "")
     assert '<h1 class="good">Fine: h</h1>' in read(tmp_path / "h.html")[0]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "update runs set started = 9e999",
+        "update runs set folder = x'ff' where id = 1",
+        "update items set verdict = 'good'",
+        "update figures set ms = 'soon' where figure = 'downtime'",
+        "drop table items",
+        "drop table items; create view items as with recursive c(run, name, verdict, because) as"
+        " (select 1, 'a', 'passed', '' union all select * from c) select * from c",
+    ],
+)
+def test_values_that_can_not_be_are_one_line(
+    nights: list[Run], tmp_path: Path, statement: str
+) -> None:
+    file = tmp_path / "h"
+    remembered(file, nights).__exit__()
+    with contextlib.closing(sqlite3.connect(file)) as db, contextlib.suppress(sqlite3.Error):
+        db.executescript(statement)
+    with pytest.raises(InputError, match=r"damaged|views"), History(file) as known:
+        list(known.trends())
+
+
+def test_a_history_that_can_not_be_made_is_not_left_half_made(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        History(tmp_path / "nowhere" / "h")
+    (tmp_path / "h").mkdir()
+    with pytest.raises(InputError, match="no ordinary file"):
+        History(tmp_path / "h")
