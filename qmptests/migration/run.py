@@ -182,6 +182,8 @@ class Run:
         try:
             self.source_ran_on = await aftermath.source_ran_on(self, result)
             judged = verdict.of_remains(result, error, remains.so_far(self))
+            if self.plan.pause_on_failure:
+                self._guard.close()  # a person may take all the time, and stop what he likes
             for observer in self._observers:
                 await observer.judged(*judged, self)
         except asyncio.CancelledError as interrupt:

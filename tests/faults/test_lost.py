@@ -3,6 +3,7 @@
 `benchmarks/lost.py` does it to each of them, in each phase.
 """
 
+import asyncio
 import os
 import re
 import signal
@@ -95,6 +96,25 @@ class Signal(Observer):
         if phase is self.phase:
             assert run.source.host._popen is not None
             os.kill(run.source.host._popen.pid, self.number)
+
+
+class Person(Observer):
+    """Looks at a QEMU, which a signal stops meanwhile, for longer than anybody waits for one."""
+
+    async def judged(self, result: Result, error: str, run: Run) -> None:  # noqa: ARG002
+        run.source.process.signal(signal.SIGSTOP)
+        await asyncio.sleep(2)
+        assert run.source.alive
+        run.source.process.signal(signal.SIGCONT)
+
+
+def test_what_a_person_stops_in_a_pause_is_not_lost(
+    migration: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(life, "SILENT_S", 0.1)
+    monkeypatch.setattr(life, "AGAIN_S", 0.1)
+    ready = migration(vm="none", timeout_s=1.0, pause_on_failure=True)
+    assert ready.run(Person()).completed
 
 
 @pytest.mark.parametrize(
