@@ -13,6 +13,7 @@ import msgspec
 
 from qmptests import builds, dirs, pasting
 from qmptests.builds import Build, spec
+from qmptests.cli import terminal
 from qmptests.cli.builds import progress_line
 from qmptests.errors import EnvironmentFailure, QmptestsError
 from qmptests.hosts.scratch import blocking_scratch
@@ -203,10 +204,10 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _print(findings: list[Finding]) -> None:
-    colours = {"ok": "green", "lacking": "yellow", "broken": "red"}
+    colours = {"ok": 32, "lacking": 33, "broken": 31}
     width = max(len(item.name) for item in findings)
     for item in findings:
-        state = click.style(item.state.ljust(7), fg=colours[item.state])
-        click.echo(f"{state}  {item.name.ljust(width)}  {item.detail}")
+        terminal.coloured(item.state.ljust(7), colours[item.state])
+        click.echo(f"  {item.name.ljust(width)}  {item.detail}")
         if item.remedy:
             click.echo(f"{' ' * (width + 11)}-> {item.remedy}")

@@ -102,6 +102,15 @@ def rewrite(text: str) -> None:
     _steer(f"\r\x1b[K{printable.one_line(text)}")
 
 
+def coloured(text: str, colour: int) -> None:
+    """Write on standard output without a line end, on a terminal in a colour (ANSI's 30 to 37)."""
+    stream = sys.stdout
+    if isinstance(stream, Screen) and stream.isatty() and "NO_COLOR" not in os.environ:
+        stream.steer(f"\x1b[{colour}m{printable.one_line(text)}\x1b[0m")
+    else:
+        stream.write(text)
+
+
 def clear() -> None:
     """Take the line away that `rewrite` wrote."""
     _steer("\r\x1b[K")

@@ -1,8 +1,10 @@
 """Whatever text of outside a command shows, it steers no terminal."""
 
+import contextlib
 import io
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -194,6 +196,29 @@ def test_no_file_that_a_command_reads_does(evidence: Path, tmp_path: Path) -> No
     )
     assert "Traceback" not in text, text[text.index("Traceback") :]
     assert text.count(r"\x1b]0;x\x07") + text.count(r"\u001b]0;x\u0007") > 20
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["--help"], ["builds", "list"]], ids=" ".join)
+def test_what_a_command_says_of_itself_has_nothing_to_be_shown(
+    command: list[str], tmp_path: Path
+) -> None:
+    """Our own colours are no text of outside, and are for a terminal."""
+    driver = [sys.executable, "-c", DRIVER, json.dumps([command])]
+    environment = {**os.environ, "QMPTESTS_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run(driver, capture_output=True, env=environment, timeout=120, check=False)
+    assert "\\x1b" not in shown(done.stdout + done.stderr)
+    master, slave = pty.openpty()
+    on_terminal = subprocess.Popen(driver, stdin=slave, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    told = b""
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while data := os.read(master, 1 << 16):
+            told += data
+    os.close(master)
+    on_terminal.wait(120)
+    assert b"\\x1b" not in told
+    if command == ["doctor"]:
+        assert b"\x1b[32mok" in told
 
 
 @given(st.text(), st.sampled_from(["utf-8", "ascii", "latin-1"]))
