@@ -10,11 +10,13 @@ A value that stands by itself in a text is known if it was found in an argument 
 before, and is not too short to be told from other words.
 """
 
+import base64
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib import parse
 
 #: Shorter values are hidden where they are given as secrets, but not wherever else they stand.
 SHORTEST = 4
@@ -22,8 +24,9 @@ SHORTEST = 4
 _LONGEST_LINE = 1 << 24
 
 _NAMES = (
-    r"pass(?:word|wd|phrase)|(?<=_)pwd|(?<![a-z])pass|sshpass|token|cookie|credentials?"
-    r"|api[-_]?key|(?:access|private|secret|auth)[-_]key|secret"
+    r"(?:pass(?:word|wd|phrase|code)|(?<=_)pwd|(?<![a-z])pass|sshpass|token|cookie|credentials?"
+    r"|api[-_]?key|(?:access|private|secret|auth|encryption|signing)[-_]?key|secret"
+    r"|(?<![a-z])psk)(?:[-_.]?(?:[0-9]+|value|data|string|base64|b64|hex|prod|dev|test))?"
 )
 #: The name of a value that is a secret; QEMU's ``...-secret`` is the id of one.
 _SENSITIVE = re.compile(rf"(?:.*(?:{_NAMES}))", re.IGNORECASE | re.DOTALL)
@@ -36,6 +39,8 @@ _WORD = rf"(?:{_QUOTED}|[^\s'\",;&|]+)"
 _OPTION = r"(?:,,|[^,])*"
 #: Patterns of secrets in any text, the secret being the group `s`.
 _ANYWHERE = [
+    # systemd(1): of the kernel's command line
+    r"systemd\.set_credential(?:_binary)?=[\w.-]+:(?P<s>(?:,,|[^\s,'\"])+)",
     # user:password@host; iSCSI has % instead; a token instead of both
     r"(?<![\w+.-])[a-z][\w+.-]*://[^\s/@:'\"]*:(?P<s>[^\s/@'\"]+)@",
     r"iscsi(?:\+\w+)?://[^\s/@:%'\"]*%(?P<s>[^\s/@'\"]+)@",
@@ -60,6 +65,9 @@ _IN_OPTION = [
     rf"(?:^|,)(?P<name>[\w.-]*(?:{_NAMES}))=(?P<s>{_OPTION})",
     rf"io\.systemd\.credential(?:\.binary)?:[\w.-]+=(?P<s>{_OPTION})",
     rf"name=opt/io\.systemd\.credentials/[^,]*,string=(?P<s>{_OPTION})",
+    # a file of the firmware, or a word of SMBIOS, by what it is called
+    rf"(?:^|,)name=[^,]{{0,999}}?(?:{_NAMES})(?:\.[a-z0-9]+)?,string=(?P<s>{_OPTION})",
+    rf"(?:^|,)value=[\w.-]{{0,999}}?(?:{_NAMES}):(?P<s>{_OPTION})",
 ]
 #: In other text it ends at a blank, too.
 _IN_TEXT = [
@@ -258,12 +266,18 @@ def _is_secret(whole: dict[str, Any]) -> bool:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """A secret as it can stand elsewhere: without quotes, without an option's doubled commas, and
-    in JSON."""
-    for plain in dict.fromkeys((secret, secret.strip("'\""), secret.replace(",,", ","))):
+    """A secret as it can stand elsewhere: without quotes, without an option's doubled commas, of
+    and in an address, in JSON, as a shell or Python writes it, and in base64."""
+    unquoted = (secret, secret.strip("'\""), secret.replace(",,", ","), parse.unquote(secret))
+    for plain in dict.fromkeys(unquoted):
         yield plain
         yield json.dumps(plain)[1:-1]
         yield json.dumps(plain, ensure_ascii=False)[1:-1]
+        yield plain.replace("'", "'\"'\"'")
+        yield repr(plain)[1:-1]
+        data = plain.encode(errors="surrogateescape")
+        yield parse.quote(data, safe="")
+        yield base64.b64encode(data).decode().rstrip("=")
 
 
 def _parsed(text: str) -> Any:

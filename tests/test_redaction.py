@@ -31,6 +31,9 @@ SECRET = [
     ["-iscsi", "user=me,password={}"],
     ["-smbios", "type=11,value=io.systemd.credential:x={}"],
     ["-fw_cfg", "name=opt/io.systemd.credentials/x,string={}"],
+    ["-fw_cfg", "name=opt/com.example/root-password,string={}"],
+    ["-fw_cfg", "name=opt/com.example/token.txt,string={}"],
+    ["-smbios", "type=11,value=root_password:{}"],
 ]
 #: The same with a secret that is a word.
 WORD = "s3cretX"
@@ -42,6 +45,11 @@ WORDS = [
     ["-drive", "file=rbd:pool/image:id=me:key={}:mon_host=h"],
     ["-append", "root=/dev/sda db_password={} quiet"],
     ["-append", "quiet http://me:{}@host/ks.cfg"],
+    ["-append", "quiet systemd.set_credential=x:{}"],
+    ["-append", "quiet systemd.set_credential_binary=x:{} luks.passcode={} wifi.psk={}"],
+    ["-smbios", "type=11,value=systemd.set_credential=x:{}"],
+    ["env", "PASSWORD_PROD={}", "secretkey={}", "PASSWORD2={}", "ENCRYPTION_KEY={}", "qemu"],
+    ["tool", "--password-value", "{}", "--psk={}"],
     ["sshpass", "-p", "{}", "ssh", "host"],
     ["sshpass", "-p{}", "ssh", "host"],
     ["/usr/bin/sshpass", "-p", "{}", "ssh"],
@@ -77,7 +85,8 @@ PLAIN = [
     ["-fw_cfg", "name=opt/x,string=hello", "-append", "console=ttyS0 keyboard=us"],
     ["gdb", "--args"],
     ["env", "PWD=/root", "OLDPWD=/", "XDG_CONFIG_HOME=/x", "bypass=1", "qemu"],
-    ["valgrind", "--log-file=x", "--token-file=/x"],
+    ["valgrind", "--log-file=x", "--token-file=/x", "--passwords-test-dir=x"],
+    ["-fw_cfg", "name=opt/x/password,file=/etc/x", "-smbios", "type=11,value=note: password"],
 ]
 
 
@@ -199,6 +208,24 @@ def test_a_log_is_searched_for_what_is_known(tmp_path: Path) -> None:
     )
     assert file.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("file=https://me:a%40b%2C%27c@host/x", "no a@b,'c"),
+        ("password=a@b/'c d", "tried https://me:a%40b%2F%27c%20d@host"),
+        ("password=hunter2", "Authorization uses bWU6 and aHVudGVyMg=="),
+        ("password=a'b\\c", "sh: 'a'\"'\"'b\\c'"),
+        ("password=a'b\"c\\d", repr("python: a'b\"c\\d")),
+    ],
+)
+def test_one_is_known_as_programs_write_it(argument: str, said: str) -> None:
+    redaction = Redaction()
+    redaction.arguments(["-drive", argument])
+    hidden = redaction.text(said)
+    assert NAME in hidden
+    assert not any(part in hidden for part in ("a@b", "a%40b", "aHVudGVyMg", "b\\c", 'b"c'))
 
 
 def test_a_short_one_is_found_in_what_qemu_wrote_if_it_can_be_seen(tmp_path: Path) -> None:
