@@ -130,7 +130,7 @@ class CallLog:
 
 def is_whole(path: Path) -> bool:
     """Whether the log has its end; False also for one that still grows. Raises OSError."""
-    with path.open("rb") as file:
+    with io.BufferedReader(files.open_log(path)) as file:
         file.seek(max(0, path.stat().st_size - MAX_END))
         last = file.read().rstrip(b"\n").rpartition(b"\n")[2]
     entry = _entry(last)

@@ -65,3 +65,5 @@ def test_a_pipe_and_an_endless_device_hold_nobody_up(tmp_path: Path) -> None:
             moments(reading.qmp, path, ())
         with pytest.raises(InputError, match="can't read the call log"):
             calls_read.header(path)
+        with pytest.raises(OSError, match=r"not an ordinary file|larger than"):
+            calls_read.is_whole(path)
