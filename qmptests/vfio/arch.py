@@ -22,6 +22,9 @@ class Arch(NamedTuple):
     dup: int
     fcntl: int
     mmap: int
+    lseek: int
+    ftruncate: int
+    fallocate: int
     kcmp: int
     seccomp: int
     pidfd_getfd: int
@@ -38,6 +41,9 @@ X86_64 = Arch(
     dup=32,
     fcntl=72,
     mmap=9,
+    lseek=8,
+    ftruncate=77,
+    fallocate=285,
     kcmp=312,
     seccomp=317,
     pidfd_getfd=438,
@@ -54,6 +60,9 @@ AARCH64 = Arch(
     dup=23,
     fcntl=25,
     mmap=222,
+    lseek=62,
+    ftruncate=46,
+    fallocate=47,
     kcmp=272,
     seccomp=277,
     pidfd_getfd=438,

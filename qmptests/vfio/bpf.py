@@ -26,7 +26,7 @@ _FAR = 1 << 8
 #: A write of migration data that is no larger can be asked about without making it slower: QEMU's
 #: have 32 KiB.
 SMALL = 4096
-_F_DUPFD, _F_DUPFD_CLOEXEC = 0, 1030
+_F_DUPFD, _F_DUPFD_CLOEXEC, _F_ADD_SEALS = 0, 1030, 1033
 
 
 class Instruction(NamedTuple):
@@ -57,10 +57,11 @@ _SMALL_WRITE = [
     _NOTIFY,
     _ALLOW,
 ]
-_DUPLICATE = [
+_FCNTL = [
     Instruction(_LOAD, 0, 0, _ARG1),
-    Instruction(_EQUAL, 1, 0, _F_DUPFD),
-    Instruction(_EQUAL, 0, 1, _F_DUPFD_CLOEXEC),
+    Instruction(_EQUAL, 2, 0, _F_DUPFD),
+    Instruction(_EQUAL, 1, 0, _F_DUPFD_CLOEXEC),
+    Instruction(_EQUAL, 0, 1, _F_ADD_SEALS),
     _NOTIFY,
     _ALLOW,
 ]
@@ -78,12 +79,15 @@ def program(arch: Arch, devices: int, data: range, *, writes: bool = False) -> l
     - pread64 and pwrite64 of a device, and of anything at such an offset as only regions of devices
       have; mmap of a device;
     - read, pread64, pwrite64 and small writes (with `writes` all) of migration data;
-    - dup and F_DUPFD of migration data, so that it is on one of those numbers again.
+    - dup and F_DUPFD of migration data, so that it is on one of those numbers again;
+    - what can be done to memory but not to a device: lseek, ftruncate and fallocate of both,
+      F_ADD_SEALS of migration data.
     """
     always = [_NOTIFY]
     numbers = descriptors.devices(devices)
     on_device = _if_in(numbers, always, [_ALLOW]) if devices else [_ALLOW]
     of_device = _if_in(numbers, always, [_ALLOW], argument=_ARG4) if devices else [_ALLOW]
+    memorys_own = (arch.lseek, arch.ftruncate, arch.fallocate)
     cases = [
         (arch.ioctl, _IOCTL),
         (arch.read, _if_in(data, always, [_ALLOW])),
@@ -91,8 +95,9 @@ def program(arch: Arch, devices: int, data: range, *, writes: bool = False) -> l
         (arch.pread64, [*_IF_FAR, *_if_in(data, always, on_device)]),
         (arch.pwrite64, [*_IF_FAR, *_if_in(data, always, on_device)]),
         (arch.mmap, of_device),
+        *((call, _if_in(data, always, on_device)) for call in memorys_own),
         (arch.dup, _if_in(data, always, [_ALLOW])),
-        (arch.fcntl, _if_in(data, _DUPLICATE, [_ALLOW])),
+        (arch.fcntl, _if_in(data, _FCNTL, [_ALLOW])),
     ]
     whole = [
         Instruction(_LOAD, 0, 0, _ARCH),

@@ -4,6 +4,7 @@ A number only says which calls are notified. Whether it stands for one of our fi
 call (`files`): a program may close, duplicate and open what it likes.
 """
 
+import fcntl
 import os
 
 #: The iommufd that all devices share.
@@ -19,6 +20,8 @@ _TOP = 1024
 _KEPT = 64
 #: The least limit of open files.
 ENOUGH = 256
+#: Bytes that a device's regions take, 1 TiB each: a device has nine (VFIO_PCI_NUM_REGIONS).
+_REGIONS = 9 << 40
 #: Of open(2): neither for reading nor for writing; ioctl(2) needs no more.
 _NEITHER = os.O_RDWR | os.O_WRONLY
 
@@ -37,6 +40,24 @@ def data(limit: int) -> range:
     """The numbers for migration data of a program that may have `limit` open files; -1 for any."""
     top = min(_TOP, limit) if limit >= 0 else _TOP
     return range(max(top - _KEPT, _DEVICES + MOST), top)
+
+
+def registers(name: str) -> int:
+    """What a program has as a device's descriptor: all of its regions, as zeros; our descriptor.
+
+    It has its size, and seals that nobody can add to, before the program has it.
+    """
+    file = os.memfd_create(f"vfio-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.truncate(file, _REGIONS)
+    fcntl.fcntl(
+        file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+    )
+    return file
+
+
+def reopened(descriptor: int) -> int:
+    """The same file with flags and a position of its own (F_SETFL, lseek(2)), for us alone."""
+    return os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
 
 
 def nothing(name: str) -> int:

@@ -95,7 +95,10 @@ class GuestMemory:
 
     def read(self, piece: Mapping) -> bytes:
         """The bytes of one of `pieces`, even if it is mapped no longer. Raises OSError."""
-        return _source(piece).read(piece.address, piece.length)
+        data = _source(piece).read(piece.address, piece.length)
+        if len(data) < piece.length:
+            raise OSError("the file that was mapped ends before")
+        return data
 
 
 def _source(piece: Mapping) -> Source:

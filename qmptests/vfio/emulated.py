@@ -1,13 +1,12 @@
 """A device together with what it has in this world: descriptors, content, its script."""
 
 import errno
-import fcntl
 import os
 import select
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from qmptests.vfio import syscalls
+from qmptests.vfio import descriptors, syscalls
 from qmptests.vfio.abi import State
 from qmptests.vfio.caller import CallingProcess
 from qmptests.vfio.calls import Call, Kind, Memory, Span
@@ -33,7 +32,6 @@ MOST_CHUNKS = 100
 FALLOC_FL_PUNCH_HOLE = 2
 #: Bytes of a BAR that a read gets at most that was cut at the BAR's end.
 READ_AT_ONCE = 64 << 20
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Emulated:
@@ -41,7 +39,7 @@ class Emulated:
 
     On the saving side the data descriptor is a placeholder whose reads are notified; on the
     resuming side it is a memfd that QEMU writes to, unnoticed, and that is checked afterwards.
-    `receives`: whether data will come to it.
+    `memory`: that memfd, as the program has it. `receives`: whether data will come to it.
     """
 
     def __init__(
@@ -62,9 +60,7 @@ class Emulated:
         self.content = Content(spec.seed, spec.name)
         self.interrupts = EventDescriptors(poll)
         self.dma = Dma(self.device, number)
-        self.memory = memory
-        os.truncate(self.memory, 9 << REGION_SHIFT)
-        fcntl.fcntl(self.memory, fcntl.F_ADD_SEALS, _SEALS)  # it is the program's as well
+        self.memory = descriptors.reopened(memory)  # the program may set O_APPEND for its own
         os.pwrite(self.memory, self.device.config.image, CONFIG_OFFSET)
         self._hide_table()
         #: Of the data descriptor that QEMU was given last, as long as its session goes on.

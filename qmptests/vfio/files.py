@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from qmptests.vfio import descriptors, syscalls
 from qmptests.vfio.listener import Listener
+from qmptests.vfio.sources import Identity, identity_of
 
 #: Files that are ours no longer, but that the program may have open yet.
 _MOST_OLD = 1024
@@ -64,8 +65,7 @@ class Files:
         self._ours += [File("device", fd, number) for number, fd in enumerate(devices)]
         #: By number, what was found there last.
         self._hints: dict[int, File] = {}
-        #: By inode.
-        self._old: dict[int, File] = {}
+        self._old: dict[Identity, File] = {}
         self._next = 0
 
     def find(self, thread: int, number: int) -> File | None:
@@ -81,9 +81,10 @@ class Files:
                 self._remember(number, file)
                 return file
         try:
-            return self._old.get(os.stat(f"/proc/{thread}/fd/{number}").st_ino)  # noqa: PTH116 - no pathlib here
+            found = os.stat(f"/proc/{thread}/fd/{number}")  # noqa: PTH116 - no pathlib here
         except OSError:
             return None
+        return self._old.get((found.st_dev, found.st_ino))
 
     def _remember(self, number: int, file: File) -> None:
         if len(self._hints) >= _MOST_HINTS:
@@ -109,7 +110,7 @@ class Files:
         self._hints = {number: hint for number, hint in self._hints.items() if hint is not file}
         while len(self._old) >= _MOST_OLD:
             del self._old[next(iter(self._old))]
-        self._old[os.fstat(file.fd).st_ino] = file
+        self._old[identity_of(file.fd)] = file
         os.close(file.fd)
         file.fd = -1
 

@@ -16,7 +16,7 @@ from qmptests.vfio.files import Duplicate, File, Files
 from qmptests.vfio.regions import OFFSET, REGION_SHIFT
 
 #: Of fcntl(2).
-F_DUPFD, F_DUPFD_CLOEXEC = 0, 1030
+F_DUPFD, F_DUPFD_CLOEXEC, F_ADD_SEALS = 0, 1030, 1033
 #: Bytes that one pwrite64 writes at most; the rest is left to the next one.
 MOST_WRITTEN = 64 << 20
 _SIGN = 1 << 63
@@ -43,6 +43,12 @@ class Decoder:
 
     def __init__(self, arch: Arch, devices: list[Emulated], files: Files, *, writes: bool) -> None:
         self._writes = writes
+        #: What no device can do, though the memory behind it could (fs/read_write.c, fs/open.c).
+        self._unable = {
+            arch.lseek: errno.ESPIPE,
+            arch.ftruncate: errno.EINVAL,
+            arch.fallocate: errno.ENODEV,
+        }
         self._arch = arch
         self._devices = devices
         self._files = files
@@ -69,6 +75,8 @@ class Decoder:
             return self._ioctl(file, request, notification.arg2, memory)
         if file.role == "spare":
             raise Refused(errno.EBADF)
+        if file.role != "iommufd" and notification.nr in self._unable:
+            raise Refused(self._unable[notification.nr])
         if file.is_data:
             return self._data(file, notification)
         if file.role != "device":
@@ -105,6 +113,8 @@ class Decoder:
         if notification.nr == arch.dup:
             return Duplicate(number, 0, cloexec=False)
         if notification.nr == arch.fcntl:
+            if notification.arg1 & 0xFFFFFFFF == F_ADD_SEALS:
+                raise Refused(errno.EINVAL)
             cloexec = notification.arg1 & 0xFFFFFFFF == F_DUPFD_CLOEXEC
             return Duplicate(number, notification.arg2, cloexec)
         if notification.nr in (arch.pread64, arch.pwrite64):

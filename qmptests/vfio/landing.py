@@ -51,8 +51,12 @@ class Landing:
         return True
 
     def seal(self) -> None:
-        """Let nothing more arrive: from now on write(2) is EPERM."""
-        fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+        """Let nothing more arrive: from now on write(2) is EPERM.
+
+        Unless the program itself has forbidden more seals.
+        """
+        with contextlib.suppress(PermissionError):
+            fcntl.fcntl(self.fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
 
     @property
     def length(self) -> int:

@@ -31,7 +31,7 @@ class Started(NamedTuple):
     """A command that runs, its calls waiting to be answered.
 
     `memories`: of each device the memfd that the command has as the device's descriptor, still
-    empty. `iommufd`: what it has as the iommufd; `spare`: what it has on all numbers in `data`,
+    zeros. `iommufd`: what it has as the iommufd; `spare`: what it has on all numbers in `data`,
     which are kept for migration data. `log`: None if nobody wants one. `owner`: it knows already;
     None without one, and only then there are `signals`.
     """
@@ -85,7 +85,7 @@ def start(told: dict[str, Any]) -> Started:
             signal.signal(number, signal.SIG_IGN)  # they are the command's to handle; we follow it
     log = _open_log(told["log"]) if told.get("log") else None
     devices = told["devices"]
-    memories = [_registers(device["name"]) for device in devices]
+    memories = [descriptors.registers(device["name"]) for device in devices]
     # Like an iommufd, a pidfd can neither be read nor written (EINVAL) nor sought (ESPIPE).
     iommufd, spare = os.pidfd_open(os.getpid()), descriptors.nothing("spare")
     reserved = {descriptors.IOMMUFD: iommufd}
@@ -113,11 +113,6 @@ def start(told: dict[str, Any]) -> Started:
     return Started(
         child.pid, pidfd, child.listener, memories, iommufd, spare, data, log, owner, signals
     )
-
-
-def _registers(name: str) -> int:
-    """What a command has as a device's descriptor."""
-    return os.memfd_create(f"vfio-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
 
 
 def _require_free(numbers: Iterable[int]) -> None:

@@ -162,6 +162,13 @@ static void regions_config(struct descriptors *d)
 	answer("write-half-of-all", pwrite(device, sealed, huge / 2, CONFIG(0)), "");
 	errno = 0;
 	answer("truncate", ftruncate(device, 0), "");
+	errno = 0;
+	answer("seek", lseek(device, CONFIG(0), SEEK_SET), "");
+	errno = 0;
+	answer("allocate", fallocate(device, 0, CONFIG(0), 4096), "");
+	errno = 0;
+	answer("punch", fallocate(device, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, CONFIG(0), 4096),
+	       "");
 }
 
 /* BARs: the first is there, with the MSI-X table in it; the second isn't. */

@@ -108,11 +108,27 @@ def test_data_descriptors_that_are_duplicated_are_notified(
     assert (verdict(here, here.fcntl, descriptor, command) == NOTIFIED) is expected
 
 
+def memorys_own(here: Arch) -> tuple[int, ...]:
+    """What can be done to memory, and to no device."""
+    return here.lseek, here.ftruncate, here.fallocate
+
+
+@ARCHS
+@given(descriptor=FDS)
+def test_what_can_only_be_done_to_memory(here: Arch, descriptor: int) -> None:
+    data = descriptor in DATA
+    ours = data or descriptor in descriptors.devices(DEVICES)
+    for number in memorys_own(here):
+        assert verdict(here, number, descriptor) == (NOTIFIED if ours else ALLOWED)
+    seals = verdict(here, here.fcntl, descriptor, fcntl.F_ADD_SEALS)
+    assert seals == (NOTIFIED if data else ALLOWED)
+
+
 @ARCHS
 @given(number=st.integers(0, 600), descriptor=FDS)
 def test_no_other_system_call_is(here: Arch, number: int, descriptor: int) -> None:
     notified = (here.ioctl, here.read, here.write, here.pread64, here.pwrite64, here.dup)
-    if number not in (*notified, here.fcntl, here.mmap):
+    if number not in (*notified, here.fcntl, here.mmap, *memorys_own(here)):
         assert verdict(here, number, descriptor, writes=True) == ALLOWED
 
 

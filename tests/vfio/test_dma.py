@@ -118,6 +118,17 @@ def test_a_damaged_page_is_not_taken_for_a_right_one(guest: Guest) -> None:
     )
 
 
+@pytest.mark.parametrize("length", [0, 5, SIZE // 16 - 3])
+def test_a_file_that_ends_before_what_is_mapped(length: int) -> None:
+    """The program has shortened it since."""
+    guest = Guest(shared=True)
+    guest.dma.write(2)
+    os.truncate(guest.file, length)
+    (problem,) = guest.find()["problems"]
+    assert problem.endswith("can't be read: the file that was mapped ends before")
+    os.close(guest.file)
+
+
 def test_a_page_at_the_place_of_another_is_told(guest: Guest) -> None:
     guest.dma.write(guest.pages.count)
     begin = guest.pages.address(3) - WINDOW[0]
