@@ -154,7 +154,8 @@ def decode(role: str, request: int, address: int, memory: Memory) -> Call:
         size = int.from_bytes(data[:4], "little")
         if size < minimum:
             return Call(name, address, None, address, size, errno=errno.EINVAL)
-        if strict and not _zeros(memory, address + layout.size, address + size):
+        end = address + min(size, layout.size + MOST_IGNORED)
+        if strict and not _zeros(memory, address + layout.size, end):
             return Call(name, address, None, address, size, errno=errno.E2BIG)
     except OSError as error:
         return _unreadable(name, address, error)
@@ -219,6 +220,9 @@ def _read(memory: Memory, address: int, longest: int, shortest: int) -> bytes:
         return memory.read(address, max(shortest, min(size, longest)))
 
 
+#: Bytes of a caller's that say nothing to us: no more are looked at, or cleared, since all other
+#: calls wait meanwhile.
+MOST_IGNORED = 16 << 20
 #: What is looked at in one go, of what a newer caller has that we know nothing of.
 _ZEROS = bytes(1 << 20)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from qmptests.vfio import abi
 from qmptests.vfio.abi import HwCapability, HwptFlag
 from qmptests.vfio.answering import ends, refuse, respond
-from qmptests.vfio.calls import Call, Caller, Detail
+from qmptests.vfio.calls import MOST_IGNORED, Call, Caller, Detail
 from qmptests.vfio.iommu import Bound, Iommu, PageTable
 from qmptests.vfio.iova import PAGE
 from qmptests.vfio.tracking import DirtyPages
@@ -54,8 +54,9 @@ def _hw_info(iommu: Iommu, call: Call, caller: Caller) -> Detail:
     refuse(wanted.flags & ~abi.HW_INFO_INPUT_TYPE)
     refuse(wanted.reserved_0 | wanted.reserved_1 | wanted.reserved_2)
     device = iommu.get(wanted.dev_id, Bound)
-    for at in range(0, wanted.data_len, _PIECE):
-        caller.write(wanted.data_uptr + at, bytes(min(_PIECE, wanted.data_len - at)))
+    length = min(wanted.data_len, MOST_IGNORED)
+    for at in range(0, length, _PIECE):
+        caller.write(wanted.data_uptr + at, bytes(min(_PIECE, length - at)))
     can = int(HwCapability.DIRTY_TRACKING) if device.dirty_tracking else 0
     answer = wanted._replace(
         data_len=0, out_data_type=0, out_max_pasid_log2=0, out_capabilities=can

@@ -66,6 +66,34 @@ def test_data_is_read_into_writable_memory_only() -> None:
     assert done.said["read"] == [-14, -14, -14, -14, 4096]
 
 
+IGNORED = """
+bind()
+page = mmap.mmap(-1, (1 << 32) + 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+at = ctypes.addressof(ctypes.c_char.from_buffer(page))
+answers = []
+state("stop")
+for size in (32 << 20, (1 << 32) - 1):
+    page[0:4] = size.to_bytes(4, "little")
+    answers.append(call("ioctl", descriptors.IOMMUFD, int(Iommu.IOAS_ALLOC), at))
+    info = abi.HW_INFO.unpack(b"")._replace(
+        size=abi.HW_INFO.size, dev_id=1, data_len=size, data_uptr=at)
+    buffer = ctypes.create_string_buffer(abi.HW_INFO.pack(info))
+    answers.append(
+        call("ioctl", descriptors.IOMMUFD, int(Iommu.GET_HW_INFO), ctypes.addressof(buffer)))
+    state("stop")
+say(answers=answers)
+"""
+
+
+def test_four_gigabytes_that_say_nothing_cost_no_more_than_some_megabytes() -> None:
+    """All other calls wait meanwhile: 4 GiB would be 8 s."""
+    done = supervised.run(IGNORED, [DEVICE])
+    assert (done.status, done.problems) == (0, []), (done.stderr, done.problems)
+    assert done.said["answers"] == [0, 0, 0, 0]
+    begin, some, all_ = (e["cpu_us"] for e in done.log if e.get("call") == "set-state")
+    assert all_ - some < 10 * (some - begin)
+
+
 KILLED = """
 from qmptests.vfio import arch
 bind()
