@@ -115,7 +115,8 @@ def _value(chance: random.Random, data: bytes) -> bytes:
             holder[key] = json.loads(json.dumps(other[its]))
     else:
         holder[key] = chance.choice(_VALUES)
-    lines[number] = json.dumps(whole, ensure_ascii=chance.random() < 0.5).encode() + b"\n"
+    text = json.dumps(whole, ensure_ascii=chance.random() < 0.5)
+    lines[number] = text.encode(errors="surrogatepass") + b"\n"  # half a character is one case
     return b"".join(lines)
 
 

@@ -144,3 +144,28 @@ def test_a_full_standard_output(migrate: Callable[..., Any]) -> None:
     command = migrate(wrapper=shell)
     command.finish().said(3, "[Errno 28] No space left on device")
     assert (command.folder / "out" / "outcome.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("report {run} --output {file}", "page.html"),
+        ("timeline {run}/0/out --perfetto {file}", "perfetto.json"),
+        ("history add {file} {run}", "nights.sqlite"),
+    ],
+)
+def test_a_full_disk_under_what_a_user_names(
+    migrate: Callable[..., Any],
+    start: Callable[..., Any],
+    on_small_disk: Callable[..., tuple[str, ...]],
+    tmp_path: Path,
+    command: str,
+    file: str,
+) -> None:
+    assert migrate().finish().status == 0
+    place, kept = tmp_path / "small", tmp_path / "kept"
+    words = [word.format(run=tmp_path, file=place / file) for word in command.split()]
+    ended = start(*words, wrapper=on_small_disk(place, kept, 4)).finish()
+    ended.said(3, "cannot ")
+    assert str(place / file) in ended.err
+    assert not list(kept.iterdir()), "half a file is none"
