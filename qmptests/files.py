@@ -38,6 +38,21 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _LONG_NUMBER = re.compile(rb"[:\[,]\s*-?[0-9.]*(?:[0-9]{18}|[0-9][eE]\+?[0-9])")
 
 
+def within(folder: Path, name: str) -> Path:
+    """`folder / name`; raises InputError if a link, a ".." or an absolute name leads out of it.
+
+    Results may be somebody else's: what they name must not have other files of ours read and told.
+    """
+    path = folder / name
+    try:
+        real = Path(os.path.realpath(path))
+    except ValueError as error:  # a NUL, or half a character
+        raise InputError(f"{path}: no file can have this name") from error
+    if not real.is_relative_to(os.path.realpath(folder)):
+        raise InputError(f"{path} leads out of {folder}, to {real}: it is not read")
+    return path
+
+
 def open_to_read(path: Path) -> io.FileIO:
     """The file, not buffered; raises OSError, also for what could hold up its reader for ever.
 

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
+from qmptests import files
 from qmptests.downtime import addresses, reading
 from qmptests.downtime.moments import Moment, Witness
 from qmptests.downtime.ordering import STEP_US, in_order
@@ -167,6 +168,11 @@ class Evidence:
 
     def _exists(self, side: str, log: str) -> bool:
         if (self.folder / f"{side}{log}").exists():
+            try:
+                files.within(self.folder, f"{side}{log}")
+            except InputError as error:
+                self._tell(f"{side}{log}", "outside", str(error))
+                return False
             if log == CALL_LOG:
                 self._expect_end(f"{side}{log}")
             return True
@@ -209,7 +215,7 @@ class Evidence:
 
     def _header(self, side: str) -> calls_read.Header | None:
         try:
-            return calls_read.header(self.folder / f"{side}{CALL_LOG}")
+            return calls_read.header(files.within(self.folder, f"{side}{CALL_LOG}"))
         except InputError:
             return None  # told when it is read
 

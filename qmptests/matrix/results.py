@@ -113,7 +113,7 @@ def write(folder: Path, results: RunResults) -> None:
 
 def read(folder: Path) -> RunResults:
     """The results of a run; raises InputError."""
-    file = folder / RESULTS
+    file = files.within(folder, RESULTS)
     results = files.read_json(file, RunResults, "results", schema=SCHEMA)
     for item in results.items:
         if item.cell and (lacking := set(PLACE) - item.coordinates.keys()):

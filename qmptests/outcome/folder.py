@@ -115,5 +115,8 @@ def finish(partial: Path, outcome: OutcomeRecord, mode: int = modes.PRIVATE) -> 
 
 def load(path: Path) -> OutcomeRecord:
     """The outcome in a folder, or in an `outcome.json` itself; raises InputError."""
-    file = path / "outcome.json" if path.is_dir() else path
+    try:
+        file = files.within(path, "outcome.json") if path.is_dir() else path
+    except OSError as error:
+        raise InputError(f"no outcome in {path}: {error.strerror}") from error
     return files.read_json(file, OutcomeRecord, "outcome", schema=SCHEMA)

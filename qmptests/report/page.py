@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from qmptests import files
 from qmptests.builds.registry import version_order
+from qmptests.errors import InputError
 from qmptests.matrix import common, summary
 from qmptests.matrix.results import ItemResult, RunResults, Verdict, count
 from qmptests.report import html, picture
@@ -177,7 +179,7 @@ class _Details:
             "files": [
                 name
                 for name in EVIDENCE
-                if not name or (migration and (migration.folder / name).exists())
+                if not name or (migration and _is_there(migration.folder, name))
             ],
         }
         return Shown(
@@ -186,6 +188,13 @@ class _Details:
             downtime_ms=item.downtime_ms if exact is None else exact,
             details=self._template.render(one=filling).strip(),
         )
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    try:
+        return files.within(folder, name).exists()
+    except InputError:
+        return False
 
 
 def _causes(items: Sequence[Shown]) -> list[Cause]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from qmptests import files
 from qmptests.builds.registry import version_order
 from qmptests.downtime import analysis
 from qmptests.downtime.analysis import Analysis
@@ -70,13 +71,17 @@ class Ran:
 class Run:
     """A run folder. `results` is None if the run was cut short. `problems`: what can't be read.
 
-    A bench's folder is a run too, though it has no verdicts of its own.
+    A bench's folder is a run too, though it has no verdicts of its own. Evidence that lies outside
+    is a problem, and no item's.
     """
 
     def __init__(self, folder: Path, results: RunResults | None, problems: list[str]) -> None:
         self.folder = folder
         self.results = results
         self.problems = problems
+        for item in results.items if results else ():
+            if item.evidence and not self._is_within(name_of(item), item.evidence):
+                item.evidence = ""
         told = (folder / matrix_results.RESULTS).exists()
         self.is_bench = results is None and not told and (folder / BENCH).is_file()
         self.is_cut_short = results is None and not told and not self.is_bench
@@ -125,11 +130,22 @@ class Run:
         """Each migration's name and folder."""
         if self.results is None:
             for folder in sorted(file.parent for file in self.folder.glob("*/*/outcome.json")):
-                yield str(folder.relative_to(self.folder)), folder
+                name = str(folder.relative_to(self.folder))
+                if self._is_within(name, name):
+                    yield name, folder
             return
         for item in self.results.items:
             if item.evidence:
                 yield name_of(item), self.folder / item.evidence
+
+    def _is_within(self, name: str, evidence: str) -> bool:
+        """Whether a migration's folder lies in the run's; if not, that is a problem."""
+        try:
+            files.within(self.folder, evidence)
+        except InputError as error:
+            self._note(f"{name}: {error}")
+            return False
+        return True
 
     def _outcome(self, name: str, folder: Path) -> OutcomeRecord | None:
         try:
