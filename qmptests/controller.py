@@ -146,11 +146,14 @@ class Controller:
             for book in verdicts.ledgers(self.config)
             for finding in book.findings(live, items)
         ]
-        empty = account.nothing_ran(items)
+        empty, not_run = account.nothing_ran(items), self.account.not_run()
         usual = session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         if empty and usual:
             findings.append(empty)
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+        elif not_run and usual:  # as pytest.exit(returncode=0) has it
+            findings.append(f"{summary.number_of(len(not_run), 'test')} did not run")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
         elif findings and usual:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self.results = results.RunResults(
@@ -163,7 +166,7 @@ class Controller:
                 for book in verdicts.ledgers(self.config)
                 for issue in book.issues
             },
-            not_run=self.account.not_run(),
+            not_run=not_run,
             exit=int(session.exitstatus),
         )
         try:

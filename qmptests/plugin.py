@@ -104,6 +104,7 @@ def _parallel(config: pytest.Config) -> bool:
 def pytest_configure(config: pytest.Config) -> None:
     for text in MARKERS:
         config.addinivalue_line("markers", text)
+    options.refuse_unknown_keys(config, {*_LISTS, *_VALUES})
     rootdir.check_options(config, {f"--{n.replace('_', '-')}" for n in (*_LISTS, *_VALUES)})
     for name in _WORDS:
         options.words(config, name)

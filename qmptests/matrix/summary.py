@@ -52,7 +52,7 @@ def lines(matrix: Matrix, results: RunResults, folder: Path) -> list[str]:
         list(_known(results)),
         [line for finding in results.findings for line in _wrap(f"finding: {finding}")],
         list(_not_run(results)),
-        not_checked(items),
+        not_checked_of(items),
         pruned(matrix),
         _wrap(_counts(matrix, results, folder)),
     ]
@@ -69,17 +69,16 @@ def pruned(matrix: Matrix) -> list[str]:
     return _wrap(f"{total} can't exist: {', '.join(reasons)}")
 
 
-def not_checked(items: Iterable[ItemResult]) -> list[str]:
+def not_checked_of(items: Iterable[ItemResult]) -> list[str]:
     """What was not checked of migrations that are called good, and of how many."""
-    counts = Counter(
-        text
-        for item in items
-        if not item.verdict.bad
-        for text in item.not_checked.split("; ")
-        if text
-    )
-    told = [f"{text} ({number_of(number, 'test')})" for text, number in counts.most_common()]
-    return _wrap(f"not everything was checked: {'; '.join(told)}") if told else []
+    return not_checked(item.not_checked for item in items if not item.verdict.bad)
+
+
+def not_checked(told: Iterable[str]) -> list[str]:
+    """The same of tests of each of which that is told, with semicolons in between."""
+    counts = Counter(text for each in told for text in each.split("; ") if text)
+    words = [f"{text} ({number_of(number, 'test')})" for text, number in counts.most_common()]
+    return _wrap(f"not everything was checked: {'; '.join(words)}") if words else []
 
 
 def kind(item: ItemResult) -> str:

@@ -17,11 +17,19 @@ class Side:
 
 
 class Outcome:
-    """What one migration did. `folder` holds the evidence; `record` is outcome.json."""
+    """What one migration did. `folder` holds the evidence."""
 
     def __init__(self, record: OutcomeRecord, folder: Path) -> None:
-        self.record = record
+        self._record = record
         self.folder = folder
+        #: Whether somebody has asked what became of it.
+        self.looked_at = False
+
+    @property
+    def record(self) -> OutcomeRecord:
+        """outcome.json as objects."""
+        self.looked_at = True
+        return self._record
 
     @property
     def completed(self) -> bool:

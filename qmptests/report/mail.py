@@ -51,7 +51,7 @@ def lines(run: Run) -> Iterator[str]:
     yield f"{len(items)} tests: {counts or 'nothing ran'}"
     for problem in run.problems:
         yield from _prose(f"note: {problem}")
-    if not_checked := summary.not_checked(items):
+    if not_checked := summary.not_checked_of(items):
         yield from _prose(" ".join(text.strip() for text in not_checked))
     yield ""
     for name, build in ran.builds.items():

@@ -129,7 +129,7 @@ def write(run: Run, file: Path) -> None:
         word=_word(run, results),
         findings=results.findings,
         not_run=results.not_run,
-        not_checked=" ".join(text.strip() for text in summary.not_checked(results.items)),
+        not_checked=" ".join(text.strip() for text in summary.not_checked_of(results.items)),
         problems=run.problems,
         causes=_causes(items),
         shared=common.sentence(results.items),
