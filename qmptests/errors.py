@@ -34,3 +34,14 @@ class EnvironmentFailure(QmptestsError):
     """The machine could not do it: no network, disk full, a missing tool, a dead launcher."""
 
     exit_code = 3
+
+
+def exhausted(error: BaseException) -> EnvironmentFailure | None:
+    """An error of Python's own that says that the machine, or a limit, gave no more."""
+    if isinstance(error, MemoryError):
+        return EnvironmentFailure("there is no memory left (see `free` and `ulimit -v`)")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return EnvironmentFailure(
+            "no thread can be started: no memory, or too many processes (see `ulimit -v -u`)"
+        )
+    return None

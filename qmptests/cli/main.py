@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from types import FrameType
 
 from qmptests import printable
 from qmptests.cli import terminal
-from qmptests.errors import EnvironmentFailure, InputError, QmptestsError
+from qmptests.errors import EnvironmentFailure, InputError, QmptestsError, exhausted
 
 #: Exit status after Ctrl-C, as shells have it: 128 and the number of SIGINT.
 INTERRUPTED = 130
@@ -154,11 +155,32 @@ def _run() -> object:
     except BrokenPipeError:
         _drop_output()
         return READER_GONE
-    except OSError as error:
-        fail(EnvironmentFailure(str(error)))
+    except Exception as error:
+        failure = _of_the_machine(error)
+        if failure is None:
+            raise
+        fail(failure)
         _drop_output()
-        return EnvironmentFailure.exit_code
+        return failure.exit_code
     return code
+
+
+def _of_the_machine(error: Exception) -> EnvironmentFailure | None:
+    """An error of Python's own that is no bug of ours, in words."""
+    if not isinstance(error, OSError):
+        return exhausted(error)
+    return EnvironmentFailure(_in_words(error))
+
+
+def _in_words(error: OSError) -> str:
+    """What failed, where, and what to do if that is known."""
+    if error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the working directory was removed: go to another one"
+    return str(error)
 
 
 def _check_arguments() -> None:

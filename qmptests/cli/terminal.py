@@ -16,6 +16,8 @@ from typing import Any, BinaryIO
 
 from qmptests import printable
 
+_STDERR = 2
+
 
 class Screen(io.TextIOWrapper):
     """A stream that shows what would steer, as `printable.lines` does."""
@@ -54,11 +56,16 @@ class Screen(io.TextIOWrapper):
 
     @contextlib.contextmanager
     def _unless_closed(self) -> Iterator[None]:
-        """A terminal that was closed (EIO) is no error: there is a signal for that, SIGHUP."""
+        """A terminal that was closed (EIO) is no error: there is a signal for that, SIGHUP.
+
+        Neither is a standard error that can't be written: the exit status says what happened.
+        """
         try:
             yield
         except OSError as error:
-            if error.errno != errno.EIO or not stat.S_ISCHR(os.fstat(self.fileno()).st_mode):
+            closed = error.errno == errno.EIO and stat.S_ISCHR(os.fstat(self.fileno()).st_mode)
+            if not closed and self.fileno() != _STDERR:
+                error.filename = "standard output"
                 raise
             null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             os.dup2(null, self.fileno())  # what is still buffered must not fail again

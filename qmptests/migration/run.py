@@ -11,7 +11,7 @@ import msgspec
 
 from qmptests import eventloop, hosts
 from qmptests.builds import Build
-from qmptests.errors import QmptestsError, TestedFailure
+from qmptests.errors import QmptestsError, TestedFailure, exhausted
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout
 from qmptests.migration import (
     aftermath,
@@ -76,6 +76,13 @@ def migrate(
         if run.evidence is not None:
             interrupt.add_note(f"evidence: {run.evidence}")
         raise
+    except Exception as error:
+        failure = exhausted(error)
+        if failure is None:
+            raise
+        if run.evidence is not None:
+            failure.add_note(f"evidence: {run.evidence}")
+        raise failure from error
 
 
 class Run:

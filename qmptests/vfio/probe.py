@@ -184,6 +184,11 @@ def judge(step: str, error: OSError) -> Proof:
             )
         if forbidden:
             return Proof(f"a child's memory or descriptors are out of reach ({said})", _CONTAINER)
+    if number in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
+        return Proof(
+            f"this machine, or a limit, gives no more ({said})",
+            "see `free` and `ulimit -a`: processes, memory, open files",
+        )
     return Proof(f"a notified call can't be served ({said})", "use Linux 5.19 or later")
 
 

@@ -91,7 +91,7 @@ def start(told: dict[str, Any]) -> Started:
     reserved = {descriptors.IOMMUFD: iommufd}
     reserved |= {descriptors.device(number): memory for number, memory in enumerate(memories)}
     _require_free(reserved)
-    data = descriptors.data(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    data = descriptors.data(_limit_of_open_files())
     reserved |= {number: spare for number in data if not _is_open(number)}
     program = bpf.pack(
         bpf.program(arch.current(), len(devices), data, writes=any(map(watches_writes, devices)))
@@ -113,6 +113,15 @@ def start(told: dict[str, Any]) -> Started:
     return Started(
         child.pid, pidfd, child.listener, memories, iommufd, spare, data, log, owner, signals
     )
+
+
+def _limit_of_open_files() -> int:
+    """The hard limit, up to which the soft one is raised; -1 for none. OSError if it is too low."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if 0 <= limit < descriptors.ENOUGH:
+        words = f"{limit} open files are too few, {descriptors.ENOUGH} are needed"
+        raise OSError(errno.EMFILE, words)
+    return limit
 
 
 def _require_free(numbers: Iterable[int]) -> None:

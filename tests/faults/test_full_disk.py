@@ -142,7 +142,7 @@ def test_files_that_may_not_grow(migrate: Callable[..., Any], tmp_path: Path) ->
 def test_a_full_standard_output(migrate: Callable[..., Any]) -> None:
     shell = ("sh", "-c", 'exec "$@" >/dev/full', "sh")
     command = migrate(wrapper=shell)
-    command.finish().said(3, "[Errno 28] No space left on device")
+    command.finish().said(3, "standard output: No space left on device")
     assert (command.folder / "out" / "outcome.json").exists()
 
 

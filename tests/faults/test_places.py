@@ -87,3 +87,9 @@ def test_a_json_file_that_fails_in_the_end_costs_neither_report_nor_evidence(
     ended.said(3, "cannot write /dev/full: No space left on device")
     assert "result       completed" in ended.out
     assert (command.folder / "out" / "outcome.json").exists()
+
+
+def test_a_working_directory_that_was_removed(migrate: Callable[..., Any]) -> None:
+    shell = ("sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh")
+    command = migrate(wrapper=shell)
+    command.finish().said(3, "the working directory was removed: go to another one")

@@ -26,3 +26,17 @@ def test_what_is_said_does_not_land_in_a_file(migrate: Callable[..., Any]) -> No
     assert command.finish().status == 2
     for path in (command.folder / "out").iterdir():
         assert b"qmptests: error" not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "full", "status"),
+    [
+        (("migrate", "--source", "none-such"), "2>/dev/full", 2),
+        (("--help",), ">/dev/full 2>&1", 3),
+    ],
+)
+def test_a_standard_error_that_can_not_be_written_changes_no_exit_status(
+    start: Callable[..., Any], arguments: tuple[str, ...], full: str, status: int
+) -> None:
+    ended = start(*arguments, wrapper=("sh", "-c", f'exec "$@" {full}', "sh")).finish()
+    assert (ended.status, ended.out, ended.err) == (status, "", "")

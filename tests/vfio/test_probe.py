@@ -114,6 +114,13 @@ def test_yama_is_named_where_it_is_the_reason(
     assert ("reboot" in proof.remedy) is reboot
 
 
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE])
+def test_a_machine_that_gives_no_more_is_not_an_old_kernel(number: int) -> None:
+    proof = probe.judge("seccomp", OSError(number, os.strerror(number)))
+    assert os.strerror(number) in proof.problem
+    assert proof.remedy.startswith("see `free` and `ulimit -a`")
+
+
 def test_an_unknown_processor_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "uname", lambda: os.uname_result(["Linux", "", "", "", "riscv64"]))
     proof = probe.prove()
