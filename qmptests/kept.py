@@ -2,11 +2,13 @@
 
 A full disk must stop no migration, and what it swallowed must not look as if it had never been: a
 lost line is counted, and once the disk takes something again, the file says how many are missing.
+So it is with what somebody else takes away while the file is written.
 """
 
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Callable
 
 #: How a line begins that stands for lost ones.
@@ -39,13 +41,18 @@ class Kept:
         self._opens = opens
         self._gap = gap
         self._fd = -1
+        #: How much of the file is ours, and whether it had a name.
+        self._size = 0
+        self._named = False
+        self._taken = ""
         #: Lost lines that the file does not tell of yet.
         self._untold = 0
 
     @property
     def problem(self) -> str:
         """What is missing, in words; "" for nothing."""
-        return words(self.lost, self.why) if self.lost else ""
+        self._look()
+        return "; ".join(filter(None, [words(self.lost, self.why) * bool(self.lost), self._taken]))
 
     def append(self, data: bytes) -> None:
         """Write lines behind those that are there: only whole ones stay where not all fit."""
@@ -66,9 +73,20 @@ class Kept:
         """Tell of what is missing if that is possible now; a second call does nothing."""
         if self._untold and self._fd >= 0:
             self.append(b"")
+        self._look()
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _look(self) -> None:
+        """Whether the file still has its name and all that we wrote."""
+        if self._fd < 0:
+            return
+        now = os.fstat(self._fd)
+        if self._named and now.st_nlink == 0:
+            self._taken = "was removed while it was written"
+        elif stat.S_ISREG(now.st_mode) and now.st_size < self._size:
+            self._taken = "was cut while it was written"
 
     def _write(self, data: bytes) -> tuple[int, str]:
         """How much of it was written, and why not all."""
@@ -76,8 +94,10 @@ class Kept:
         try:
             if self._fd < 0:
                 self._fd = self._opens()
+                self._named = os.fstat(self._fd).st_nlink > 0
             while written < len(data):
-                written += os.write(self._fd, data[written:])
+                wrote = os.write(self._fd, data[written:])
+                written, self._size = written + wrote, self._size + wrote
         except OSError as error:
             return written, error.strerror or type(error).__name__
         return written, ""
@@ -85,5 +105,6 @@ class Kept:
     def _drop(self, size: int) -> None:
         """The beginning of a line whose end does not fit."""
         if size:
+            self._size -= size
             with contextlib.suppress(OSError):  # not a file that can be cut
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - size)

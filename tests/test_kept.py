@@ -6,6 +6,7 @@ import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_lines_that_never_find_room_are_counted_all_the_same() -> None:
     kept.append(b"three\n")
     kept.close()
     assert kept.problem == "lost 3 lines: No space left on device"
+
+
+def test_what_somebody_takes_away_is_told(tmp_path: Path) -> None:
+    paths = {how: tmp_path / how for how in ("left", "cut", "removed")}
+    files = {how: Kept(partial(os.open, path, FLAGS, 0o600)) for how, path in paths.items()}
+    for kept in files.values():
+        kept.append(b"one\n")
+    os.truncate(paths["cut"], 0)
+    paths["removed"].unlink()
+    for how, kept in files.items():
+        kept.append(b"two\n")
+        said = f"was {how} while it was written" if how != "left" else ""
+        assert kept.problem == said
+        kept.close()
+        assert kept.problem == said
 
 
 def test_a_file_that_can_not_be_opened_yet_is_tried_again(tmp_path: Path) -> None:

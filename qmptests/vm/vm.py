@@ -313,5 +313,7 @@ class VM:
         found = {**self.console.problems, self.files.qmp: self.monitor.transcript_problem}
         if self.emulation is not None:
             found[self.files.vfio] = self.emulation.log_problem
+        if not self.files.stderr.exists():
+            found[self.files.stderr] = "was removed while it was written"
         lost = {path: problem for path, problem in found.items() if problem}
         return [f"{path.name}: {problem}" for path, problem in lost.items()]

@@ -1,10 +1,11 @@
 """What the evidence lacks: of what QEMU writes itself, too, as far as that can be known."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from qmptests.fixtures.migrating import Migration
-from qmptests.migration import arrival, losses
+from qmptests.migration import Observer, Phase, Run, arrival, losses
 from qmptests.outcome.record import BuildRecord, EventRecord, GuestRecord, SideRecord, TraceRecord
 from qmptests.trace import Volume
 
@@ -62,3 +63,23 @@ def test_memory_that_can_not_be_kept_is_told_in_words(tmp_path: Path) -> None:
     problems = arrival._keep(snapshot, tmp_path / "gone" / "destination.memory.bin")
     assert problems == ["destination.memory.bin could not be kept: No such file or directory"]
     assert not snapshot.exists()
+
+
+class TakeAway(Observer):
+    """Fault: somebody tidies up in the folder while it is written."""
+
+    async def reached(self, phase: Phase, run: Run) -> None:
+        if phase is Phase.ACTIVE:
+            (run.folder / "source.qmp.jsonl").unlink()
+            (run.folder / "source.stderr.log").unlink()
+            os.truncate(run.folder / "destination.qmp.jsonl", 0)
+
+
+def test_files_that_are_taken_away_are_told(migration: Callable[..., Migration]) -> None:
+    outcome = migration(vm="none").run(TakeAway())
+    assert outcome.completed
+    assert outcome.record.evidence_problems == [
+        "source.qmp.jsonl: was removed while it was written",
+        "source.stderr.log: was removed while it was written",
+        "destination.qmp.jsonl: was cut while it was written",
+    ]
