@@ -16,6 +16,7 @@ from typing import Annotated, Any, TextIO, TypeVar
 
 import msgspec
 
+from qmptests import places
 from qmptests.errors import EnvironmentFailure, InputError
 
 T = TypeVar("T")
@@ -190,12 +191,29 @@ def explained(path: Path) -> Iterator[None]:
         raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
 
 
+def _open_to_write(path: str, flags: int) -> int:
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads from this pipe", path) from error
+        raise
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
 @contextlib.contextmanager
 def _replacing(path: Path, mode: int | None = None) -> Iterator[io.BufferedWriter]:
-    """A file that gets this name once it is whole; what is no ordinary file is written to."""
+    """A file that gets this name once it is whole; what is no ordinary file is written to.
+
+    Not through a link of somebody else's, nor with the mode of his file; nor is a reader waited for
+    where there is none.
+    """
+    if link := places.foreign_link(path):
+        raise OSError(errno.EPERM, f"{link}, it is not written through", str(path))
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        with target.open("wb") as file:
+        with open(target, "wb", opener=_open_to_write) as file:
             yield file
         return
     new = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.new")
@@ -204,7 +222,7 @@ def _replacing(path: Path, mode: int | None = None) -> Iterator[io.BufferedWrite
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
-        if mode is None and target.exists():
+        if mode is None and target.exists() and target.stat().st_uid == os.geteuid():
             new.chmod(stat.S_IMODE(target.stat().st_mode))
         new.replace(target)
     except BaseException:

@@ -5,6 +5,16 @@ import stat
 from pathlib import Path
 
 
+def foreign_link(path: Path) -> str:
+    """A link of somebody else's, other than root's, that is part of `path`; "" if there is none."""
+    for place in (path, *path.parents):
+        if place.is_symlink():
+            owner = place.lstat().st_uid
+            if owner not in (0, os.geteuid()):
+                return f"{place} is a link of user {owner}'s"
+    return ""
+
+
 def exposed(folder: Path, *, sticky: bool = False) -> str:
     """How somebody else could put his own files under the names in `folder`; "" if nobody could.
 
@@ -12,10 +22,8 @@ def exposed(folder: Path, *, sticky: bool = False) -> str:
     enough if others can write there but not touch what is ours, as in /tmp.
     """
     ours = (0, os.geteuid())
-    for place in (folder, *folder.parents):
-        owner = place.lstat().st_uid if place.is_symlink() else ours[0]
-        if owner not in ours:
-            return f"{place} is a link of user {owner}'s"
+    if link := foreign_link(folder):
+        return link
     try:
         status = folder.stat()
     except OSError:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from qmptests import dirs, places
-from qmptests.cli.migrate import default_folder
+from qmptests import dirs, files, places
+from qmptests.cli.migrate import check_writable, default_folder
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.hosts import LocalHost
 from qmptests.migration import cores
+from qmptests.outcome import folder
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -186,3 +187,50 @@ def test_a_core_dump_is_an_ordinary_file_of_ours(place: Path, tmp_path: Path) ->
         (place / "core.4").touch()
         os.utime(as_nobody(place / "core.4"), (time.time() + 5, time.time() + 5))
         assert cores.newest(str(place / "core.*"), since) == place / "core.3"
+
+
+@needs_root
+def test_no_file_is_written_and_no_results_are_made_through_another_users_link(
+    place: Path, tmp_path: Path
+) -> None:
+    """In a folder such as /tmp the kernel may refuse that too (fs.protected_symlinks)."""
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    link, way = place / "link", place / "way"
+    link.symlink_to(precious)
+    way.symlink_to(tmp_path)
+    for mine in (link, way):
+        as_nobody(mine)
+    for path in (link, way / "precious"):
+        with pytest.raises(EnvironmentFailure, match="is a link of user 65534's"):
+            files.write(path, b"x")
+        with pytest.raises(InputError, match="is a link of user 65534's"):
+            check_writable(path)
+    for make in (folder.make, folder.begin):
+        with pytest.raises(InputError, match="is a link of user 65534's"):
+            make(way / "results")
+    assert precious.read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["place", "precious"]
+
+
+@needs_root
+def test_a_file_does_not_get_the_mode_of_another_users(place: Path) -> None:
+    path = place / "out.json"
+    path.touch()
+    path.chmod(0o666)
+    files.write(path, b"x")
+    assert path.stat().st_mode & 0o777 == 0o666
+    as_nobody(path)
+    files.write(path, b"x")
+    assert (path.stat().st_uid, path.stat().st_mode & 0o022) == (0, 0)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(place: Path) -> None:
+    path = place / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(EnvironmentFailure, match="nobody reads from this pipe"):
+        files.write(path, b"x")
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    files.write(path, b"x")
+    assert os.read(reader, 9) == b"x"
+    os.close(reader)

@@ -254,6 +254,8 @@ class Progress(Observer):
 
 def check_writable(path: Path) -> None:
     """Raise InputError for what is known to fail at the end of a migration."""
+    if link := places.foreign_link(path):
+        raise InputError(f"cannot write {path}: {link}")
     place = path if path.exists() else path.parent
     if path.is_dir():
         problem = errno.EISDIR

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from qmptests import files, jsontext
+from qmptests import files, jsontext, places
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.outcome import modes
 from qmptests.outcome.record import SCHEMA, OutcomeRecord
@@ -40,6 +40,7 @@ def first_free(wanted: Path, make: Callable[[Path], T]) -> T:
 
 def make(folder: Path, mode: int = modes.PRIVATE) -> Path:
     """Create a folder for a run's results; raises InputError, Taken if it is there."""
+    _refuse_link(folder)
     try:
         modes.make(folder, mode)
     except FileExistsError as error:
@@ -57,6 +58,7 @@ def begin(final: Path, mode: int = modes.PRIVATE) -> Path:
     if not final.name:
         raise InputError(f"{final} can't be a results folder")
     partial = _partial(final)
+    _refuse_link(final)
     _refuse_taken(final)
     try:
         if not partial.parent.exists():
@@ -75,6 +77,12 @@ def begin(final: Path, mode: int = modes.PRIVATE) -> Path:
         partial.rmdir()
         raise
     return partial
+
+
+def _refuse_link(final: Path) -> None:
+    """Whoever has a link on the way decides where results come to lie, also while they are made."""
+    if link := places.foreign_link(final.parent):
+        raise InputError(f"cannot create {final}: {link}")
 
 
 def _refuse_taken(final: Path) -> None:
@@ -98,6 +106,10 @@ def finish(partial: Path, outcome: OutcomeRecord, mode: int = modes.PRIVATE) -> 
     """
     final = partial.with_name(partial.name.removesuffix(PARTIAL))
     data = jsontext.encode(outcome)
+    if partial.is_symlink():
+        raise EnvironmentFailure(
+            f"{partial} is a link now: somebody has put it in the folder's place"
+        )
     temporary = partial / "outcome.json.new"
     try:
         temporary.write_bytes(data)

@@ -21,6 +21,11 @@ from qmptests.report.runs import Run, in_order, name_of
 WIDTH = 72
 #: What begins code, a tag or an address in Markdown.
 _MARKUP = re.compile(r"[`<]|(?<=\])[(:]|~~~")
+#: What at a line's beginning makes a heading, a quotation, a list, a rule or a table of it, up to
+#: where a backslash takes that from it.
+_BLOCK = re.compile(
+    r"\A(?:(?=#{1,6}(?:\s|$)|>|[-+*](?:\s|$)|[-*_=|:\s]+$)|\d{1,9}(?=[.)](?:\s|$)))", re.ASCII
+)
 #: Kinds of failures of which one is told in full, and moments of each.
 FAILURES, MOMENTS = 3, 20
 #: What a reader of a migration's trace looks at first.
@@ -55,9 +60,9 @@ def lines(run: Run) -> Iterator[str]:
         yield from _prose(" ".join(text.strip() for text in not_checked))
     yield ""
     for name, build in ran.builds.items():
-        yield from _prose(f"* {name}: {_build(build)}")
+        yield from _prose(f"{name}: {_build(build)}", "* ")
     if host := ran.host:
-        yield from _prose(f"* on {host.cpus} x {host.cpu}, Linux {host.kernel}")
+        yield from _prose(f"on {host.cpus} x {host.cpu}, Linux {host.kernel}", "* ")
         yield ""
     yield from _block(table.grid(table.rows(items, brief=True), WIDTH))
     if shared := common.sentence(items):
@@ -85,7 +90,7 @@ def _failure(folder: Path, alike: Sequence[ItemResult]) -> Iterator[str]:
     item = alike[0]
     times = f", {len(alike)} times" if len(alike) > 1 else ""
     name = name_of(item).replace("[", " [", 1)  # a place to break a long line at
-    yield from _prose(f"## {item.verdict}{times}: {name}", rest="   ")
+    yield from _prose(f"{item.verdict}{times}: {name}", "## ", "   ")
     yield ""
     yield from _prose(summary.reason(item))
     if not item.evidence:
@@ -112,14 +117,14 @@ def _setting(outcome: OutcomeRecord) -> Iterator[str]:
     sides = [("source", outcome.source)] if outcome.source else []
     sides += [("destination", side) for side in outcome.destinations[-1:]]
     for name, side in sides:
-        yield from _prose(f"* {name}: {_build(side.build)}")
+        yield from _prose(f"{name}: {_build(side.build)}", "* ")
         yield from _block(_wrapped(pasting.command(_told(side)), "  "))
     plan = outcome.plan
     on = [name for name, state in plan.capabilities.items() if state]
     settings = [*on, *(f"{name}={value}" for name, value in plan.parameters.items())]
-    yield from _prose(f"* migrate: {' '.join(settings) or 'nothing set'}")
+    yield from _prose(f"migrate: {' '.join(settings) or 'nothing set'}", "* ")
     for device in outcome.source.devices if outcome.source else []:
-        yield from _prose(f"* {device.name}: {device.profile}, seed {device.seed}")
+        yield from _prose(f"{device.name}: {device.profile}, seed {device.seed}", "* ")
 
 
 def _build(build: BuildRecord) -> str:
@@ -151,9 +156,14 @@ def _moments(folder: Path) -> Iterator[str]:
         yield from _wrapped(text, head, " " * (len(head) + 2))
 
 
-def _prose(text: str, rest: str = "") -> list[str]:
-    """Of what is no block: no text makes a link, a tag or a block of its own."""
-    return [_MARKUP.sub(r"\\\g<0>", line) for line in _wrapped(text, rest=rest)]
+def _prose(text: str, first: str = "", rest: str = "  ") -> Iterator[str]:
+    """Of what is no block: no text makes a link, a tag or a block of its own.
+
+    `first`, `rest`: what the first line and the others begin with, which is ours.
+    """
+    for number, line in enumerate(_wrapped(text, first, rest)):
+        ours = rest if number else first
+        yield ours + _BLOCK.sub(r"\g<0>\\", _MARKUP.sub(r"\\\g<0>", line[len(ours) :]), count=1)
 
 
 def _wrapped(text: str, first: str = "", rest: str = "") -> list[str]:

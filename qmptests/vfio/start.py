@@ -149,7 +149,9 @@ def watches_writes(device: dict[str, Any]) -> bool:
 def _open_log(path: str) -> Kept:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o666)
+        # O_NONBLOCK: a pipe that nobody reads is an error, and nothing to wait for.
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+        os.set_blocking(descriptor, True)
     except OSError as error:
         raise OSError(error.errno, f"{path}: {error.strerror}") from error
     return Kept(lambda: descriptor)

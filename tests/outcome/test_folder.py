@@ -164,3 +164,17 @@ def test_folders_in_a_new_one_do_not_take_each_others_place(tmp_path: Path) -> N
         with ThreadPoolExecutor(8) as pool:
             got = set(pool.map(begin, [f"{number}/module/{name}" for name in "abcdefgh"]))
         assert len(got) == 8
+
+
+def test_a_folder_that_became_a_link_is_not_finished(tmp_path: Path) -> None:
+    """Who owns the folder above can do that; the modes of what the link means must stay."""
+    victim = tmp_path / "victim"
+    victim.mkdir(0o700)
+    (victim / "precious").touch(0o600)
+    partial = folder.begin(tmp_path / "results", 0o755)
+    partial.rename(tmp_path / "aside")
+    partial.symlink_to(victim)
+    with pytest.raises(EnvironmentFailure, match="is a link now"):
+        folder.finish(partial, record(), 0o755)
+    assert [path.name for path in victim.iterdir()] == ["precious"]
+    assert victim.stat().st_mode & 0o777 == 0o700

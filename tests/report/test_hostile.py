@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+from markdown_it import MarkdownIt
+
 from qmptests.matrix.results import ItemResult, RunResults, Verdict
 from qmptests.report import mail, page
 from qmptests.report.runs import Run
@@ -58,3 +61,35 @@ def test_a_mail_shows_it_in_its_blocks_and_outside(tmp_path: Path) -> None:
             prose.append(line)
     assert not fence, "a block is left open"
     assert not re.search(r"(?<!\\)[`<]|\]\(", "\n".join(prose))
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "# h",
+        "###### h",
+        "> q",
+        "- a",
+        "+ a",
+        "* a",
+        "1. a",
+        "12) a",
+        "---",
+        "* * *",
+        "___",
+        "===",
+        "|-|",
+    ],
+)
+def test_no_line_of_a_mail_that_is_wrapped_begins_a_block(begin: str, tmp_path: Path) -> None:
+    """Wherever a line of it is broken."""
+    for length in range(55, 75):
+        reason = f"{begin} {'x' * length} {begin}"
+        item = ItemResult(nodeid="a::b", verdict=Verdict.FAILED, seconds=1.0, because=reason)
+        results = RunResults(started=0.0, seconds=1.0, items=[item], exit=1)
+        lines = list(mail.lines(Run(tmp_path, results, [f"{'x' * length} {begin}"])))
+        blocks = [token.type for token in MarkdownIt().parse("\n".join(lines))]
+        kinds = {kind.removesuffix("_open") for kind in blocks if kind.endswith("_open")}
+        assert kinds == {"paragraph", "heading"}, lines
+        assert blocks.count("heading_open") == 1
+        assert "hr" not in blocks
