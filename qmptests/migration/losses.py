@@ -26,7 +26,9 @@ def of(sides: Iterable[SideRecord], lost: Iterable[str]) -> Iterator[str]:
 def _of_trace(side: SideRecord) -> Iterator[str]:
     announced = sum(event.count for event in side.events if event.name == "MIGRATION")
     noted = side.trace.volume.events.get("migrate_set_state", 0)
-    if "migrate_set_state" in side.trace.enabled and noted < announced:
+    # At a destination QEMU 7.2 announces "setup" without having changed its state.
+    untraced = 0 if side.name == "source" else 1
+    if "migrate_set_state" in side.trace.enabled and noted < announced - untraced:
         yield (
             f"{side.name}.trace.log: lost lines: QMP announced {announced} states of the "
             f"migration, it has {noted}"

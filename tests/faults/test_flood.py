@@ -37,9 +37,10 @@ plan = Plan(
     timeout_s=float(sys.argv[2]),
     trace=tuple(sys.argv[3:]),
 )
-migrate(plan, Path("calm"))
+flooded = replace(plan, source_args=("-global", LEGACY))
+migrate(replace(flooded, timeout_s=0.2), Path("short"))
 before = peak_kib()
-migrate(replace(plan, source_args=("-global", LEGACY)), Path("out"))
+migrate(flooded, Path("out"))
 print(peak_kib() - before)
 """
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from qmptests import builds
 from qmptests.fixtures.migrating import Migration
 from qmptests.migration import Observer, Phase, Run, arrival, losses
 from qmptests.outcome.record import BuildRecord, EventRecord, GuestRecord, SideRecord, TraceRecord
@@ -13,10 +14,10 @@ BUILD = BuildRecord(name="b", spec="/b", version="1", version_text="1", digest="
 STATES = [EventRecord(name="MIGRATION", data={}, first=0, last=0, count=n) for n in (1, 2)]
 
 
-def side(states: int, **volume: object) -> SideRecord:
+def side(states: int, name: str = "source", **volume: object) -> SideRecord:
     found = Volume(events={"migrate_set_state": states}, **volume)  # type: ignore[arg-type]
     return SideRecord(
-        name="source",
+        name=name,
         build=BUILD,
         argv=[],
         environment={},
@@ -35,6 +36,16 @@ def test_a_log_with_each_state_of_the_migration_lost_none_of_these() -> None:
     untraced = side(0)
     untraced.trace.enabled = []
     assert list(losses.of([untraced], [])) == []
+
+
+def test_a_destination_may_announce_one_state_that_it_does_not_trace(
+    migration: Callable[..., Migration],
+) -> None:
+    assert list(losses.of([side(2, "destination")], [])) == []
+    assert len(list(losses.of([side(1, "destination-2")], []))) == 1
+    oldest = builds.resolve("debian:bookworm")
+    outcome = migration(vm="none", source=oldest, destination=oldest).run()
+    assert outcome.record.evidence_problems == []
 
 
 def test_a_line_that_is_cut_off() -> None:
