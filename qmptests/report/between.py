@@ -32,10 +32,15 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """B held against A. `together`: each figure over all cells that have it, if they are enough."""
+    """B held against A. `together`: each figure over all cells that have it, if they are enough.
+
+    `alone_in_a`, `alone_in_b`: migrations that completed on that side only, and are not compared.
+    """
 
     together: list[Row]
     cells: list[Cell]
+    alone_in_a: list[str] = []
+    alone_in_b: list[str] = []
 
     @property
     def rows(self) -> list[Row]:
@@ -84,7 +89,8 @@ def compare(before: Cells, after: Cells) -> Comparison:
         )
     judged = [comparison.judge(before[name], after[name]) for name in names]
     together, *rows = comparison.confirm([_together(before, after, names), *judged])
-    return Comparison(together, [Cell(*pair) for pair in zip(names, rows, strict=True)])
+    cells = [Cell(*pair) for pair in zip(names, rows, strict=True)]
+    return Comparison(together, cells, sorted(before.keys() - after), sorted(after.keys() - before))
 
 
 def _together(before: Cells, after: Cells, names: Sequence[str]) -> list[Row]:
@@ -129,6 +135,10 @@ def counts(found: Comparison) -> Iterator[str]:
         f"{len(verdicts)} figures of {len(found.cells)} cells: {count[Verdict.CHANGED]} changed, "
         f"{count[Verdict.SAME]} not changed, {count[Verdict.UNKNOWN]} can't be told"
     )
+    for side, names in (("A", found.alone_in_a), ("B", found.alone_in_b)):
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            yield f"not compared, since it completed in {side} alone: {names[0]}{more}"
     unknown = [row.effect.needed for row in rows if row.effect.needed]
     if unknown:
         yield f"to tell half of those takes about {sorted(unknown)[len(unknown) // 2]} repeats"

@@ -254,6 +254,12 @@ class History:
             ]
             yield Trend(name, nights)
 
+    def newest(self) -> float:
+        """When the last run that it remembers was started; 0 if there is none."""
+        with _explained(self.file):
+            (started,) = self._db.execute("select max(started) from runs").fetchone()
+        return float(started or 0)
+
     def runs(self) -> int:
         """How many it remembers."""
         with _explained(self.file):
@@ -274,9 +280,11 @@ def folders(file: Path) -> list[Path]:
 
 def lines(history: History, *, everything: bool = False) -> Iterator[str]:
     """What is bad now and since when, and what has become slower; with `everything` all tests."""
-    tests = bad = slower = 0
+    tests = bad = slower = gone = 0
+    newest = history.newest()
     for trend in history.trends():
         tests += 1
+        gone += trend.nights[-1].started < newest
         bad += trend.bad
         shift = trend.shift()
         slower += shift is not None and shift.slower
@@ -288,14 +296,15 @@ def lines(history: History, *, everything: bool = False) -> Iterator[str]:
         downtimes = f"  downtime {known[0]:.1f} -> {known[-1]:.1f} ms" if known else ""
         yield f"  {marks}{downtimes}"
         yield from (f"  {line}" for line in told(trend, shift))
-    yield counts(history.runs(), tests, bad, slower)
+    yield counts(history.runs(), tests, bad, slower, gone)
 
 
-def counts(runs: int, tests: int, bad: int, slower: int) -> str:
-    """The whole history in a line."""
+def counts(runs: int, tests: int, bad: int, slower: int, gone: int) -> str:
+    """The whole history in a line. `gone`: tests that did not run in the last run."""
+    left_out = f"; {gone} did not run in the last one" if gone else ""
     return (
         f"{runs} runs, {tests} tests: {bad} bad now, {tests - bad} good, "
-        f"{slower} slower than they were"
+        f"{slower} slower than they were{left_out}"
     )
 
 

@@ -49,7 +49,9 @@ def write(history: History, file: Path) -> None:
     head = ("test", "now", "downtime, run by run; ✗ is bad", "first, ms", "last, ms", "")
     sections.append(Section("Each test", table=Table(head, rows, names=3)))
     word = "Not fine" if bad else "Fine"
-    lead = [store.counts(history.runs(), len(trends), len(bad), len(slower))]
+    newest = history.newest()
+    gone = sum(trend.nights[-1].started < newest for trend in trends)
+    lead = [store.counts(history.runs(), len(trends), len(bad), len(slower), gone)]
     title = f"{word}: {history.file.name}"
     html.write_sections(file, title, sections, kind="bad" if bad else "good", lead=lead)
 

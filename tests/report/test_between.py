@@ -39,6 +39,16 @@ def test_a_run_against_itself_often_enough_is_the_same(run: Path) -> None:
     ]
 
 
+def test_what_completed_on_one_side_alone_is_told() -> None:
+    figures = {"downtime": [1.0] * 5}
+    a = dict.fromkeys(("both", "failed-in-b", "missing-in-b"), figures)
+    found = between.compare(a, dict.fromkeys(("both", "new"), figures))
+    told = list(between.lines(found))
+    assert "not compared, since it completed in A alone: failed-in-b and 1 more" in told
+    assert "not compared, since it completed in B alone: new" in told
+    assert (found.alone_in_a, found.alone_in_b) == (["failed-in-b", "missing-in-b"], ["new"])
+
+
 def test_a_figure_that_got_worse_is_told_and_is_the_exit_status(run: Path, tmp_path: Path) -> None:
     """QEMU's own figure is changed in the evidence's copy: this is about the comparison."""
     slow = tmp_path / "slow"

@@ -67,6 +67,19 @@ def test_it_tells_since_which_run_a_test_is_bad(tmp_path: Path, nights: list[Run
     assert "steady" not in text
 
 
+def test_a_test_that_vanished_is_not_good_without_a_word(tmp_path: Path) -> None:
+    good = Verdict.PASSED
+    nights = [
+        night(tmp_path, 1, steady=good, skipped=good, vanishes=good),
+        night(tmp_path, 2, steady=good, skipped=Verdict.SKIPPED),
+    ]
+    with remembered(tmp_path / "h.sqlite", nights) as known:
+        (line,) = history.lines(known)
+    assert line.endswith(
+        "0 bad now, 3 good, 0 slower than they were; 2 did not run in the last one"
+    )
+
+
 def test_order_of_adding_and_adding_again_change_nothing(tmp_path: Path, nights: list[Run]) -> None:
     with remembered(tmp_path / "one", nights) as one:
         expected = list(one.trends())
