@@ -212,8 +212,9 @@ def _replacing(path: Path, mode: int | None = None) -> Iterator[io.BufferedWrite
     if link := places.foreign_link(path):
         raise OSError(errno.EPERM, f"{link}, it is not written through", str(path))
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        with open(target, "wb", opener=_open_to_write) as file:
+    # By its own name: /dev/fd/63 of a shell's `>(command)` leads to a name that no file has.
+    if path.exists() and not path.is_file():
+        with open(path, "wb", opener=_open_to_write) as file:
             yield file
         return
     new = target.with_name(f".{target.name[:200]}.{os.urandom(6).hex()}.new")

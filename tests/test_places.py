@@ -234,3 +234,12 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(place: Path) -> None:
     files.write(path, b"x")
     assert os.read(reader, 9) == b"x"
     os.close(reader)
+
+
+def test_what_a_shell_gives_for_a_command_is_written_to() -> None:
+    """Of `>(command)`: a pipe without a name."""
+    reader, writer = os.pipe()
+    files.write(Path(f"/dev/fd/{writer}"), b"x")
+    os.close(writer)
+    assert os.read(reader, 9) == b"x"
+    os.close(reader)
