@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 
 from qmptests.outcome import effects
 from qmptests.outcome.record import OutcomeRecord, Result
@@ -45,7 +46,10 @@ def _devices(record: OutcomeRecord) -> Iterator[str]:
     if record.result != Result.COMPLETED:
         return
     definition = record.plan.definition
-    names = [text.partition(",")[0] for text in definition.get("devices", ())]
+    plan = record.plan
+    options = (*definition.get("args", ()), *plan.source_args, *plan.destination_args)
+    added = [value for word, value in pairwise(options) if word in ("-device", "--device")]
+    names = [text.partition(",")[0] for text in (*definition.get("devices", ()), *added)]
     names += [
         profile.get("name", "?") for profile in record.plan.devices if not profile.get("vfio")
     ]

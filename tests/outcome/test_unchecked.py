@@ -114,6 +114,14 @@ def test_devices() -> None:
     assert unchecked(seen) == ["devices nvme, usb, vf1 (it sent nothing) not checked"]
 
 
+def test_devices_among_other_options() -> None:
+    seen = record()
+    seen.plan.definition = {"args": ["-device", "nvme,serial=1"]}
+    seen.plan.source_args = ["-snapshot", "-device", "e1000e"]
+    seen.plan.destination_args = ["-device", "e1000e", "--device", "usb-kbd"]
+    assert unchecked(seen) == ["devices nvme, e1000e, usb-kbd not checked"]
+
+
 def test_a_parameter_of_what_is_off() -> None:
     seen = record()
     seen.plan.parameters = {"multifd-channels": 4, "downtime-limit": 5}
