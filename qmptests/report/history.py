@@ -15,6 +15,7 @@ from typing import Annotated, NamedTuple, TypeAlias
 
 import msgspec
 
+from qmptests import places
 from qmptests.errors import EnvironmentFailure, InputError
 from qmptests.files import Instant
 from qmptests.matrix import summary
@@ -167,6 +168,8 @@ class History:
     """
 
     def __init__(self, file: Path) -> None:
+        if link := places.foreign_link(file):
+            raise InputError(f"{file} is no history to be used: {link}")
         self.file = file
         is_new = not os.path.lexists(file)
         if not is_new and not file.is_file():

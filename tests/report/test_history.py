@@ -1,6 +1,7 @@
 """Nights remembered: what is bad since when, and that the run folders are the truth."""
 
 import contextlib
+import os
 import random
 import shutil
 import sqlite3
@@ -250,3 +251,17 @@ def test_a_history_that_can_not_be_made_is_not_left_half_made(tmp_path: Path) ->
     (tmp_path / "h").mkdir()
     with pytest.raises(InputError, match="no ordinary file"):
         History(tmp_path / "h")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_users_link_is_not_followed(tmp_path: Path) -> None:
+    """Whether there is something behind it or not."""
+    link, other = tmp_path / "link", tmp_path / "other"
+    with History(other):
+        pass
+    link.symlink_to(other)
+    with History(link):
+        pass
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(InputError, match="is a link of user 65534's"):
+        History(link)
