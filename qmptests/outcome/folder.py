@@ -118,9 +118,11 @@ def finish(partial: Path, outcome: OutcomeRecord, mode: int = modes.PRIVATE) -> 
         partial.rename(final)
     except OSError as error:
         full = " (the disk is full)" if error.errno == errno.ENOSPC else ""
+        rest = "what there is of the evidence stays there"
+        if not partial.is_dir():
+            rest = "the folder was removed or renamed while it was written"
         raise EnvironmentFailure(
-            f"cannot write {partial / 'outcome.json'}: {error.strerror}{full}; "
-            "what there is of the evidence stays there"
+            f"cannot write {partial / 'outcome.json'}: {error.strerror}{full}; {rest}"
         ) from error
     return final
 

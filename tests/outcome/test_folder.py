@@ -52,6 +52,14 @@ def test_a_folder_gets_its_name_when_it_is_whole(tmp_path: Path) -> None:
     assert not partial.exists()
 
 
+def test_a_folder_that_is_taken_away_is_not_said_to_stay(tmp_path: Path) -> None:
+    partial = folder.begin(tmp_path / "run")
+    partial.rename(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentFailure, match=r"removed or renamed while it was written$"):
+        folder.finish(partial, record())
+    assert not (tmp_path / "run").exists()
+
+
 def test_results_are_never_overwritten(tmp_path: Path) -> None:
     folder.finish(folder.begin(tmp_path / "run"), record())
     with pytest.raises(InputError, match="exists already: results are never overwritten"):
