@@ -38,6 +38,8 @@ def diff(a: Path, b: Path, context: int, as_json: bool) -> None:
     else:
         for side, result in results.items():
             click.echo(_words(side, result))
+    if not any(result.a_lines or result.b_lines for result in results.values()):
+        raise InputError(f"{a} and {b} have no lines to compare; was tracing on?")
     sys.exit(0 if all(result.equal for result in results.values()) else 1)
 
 
@@ -66,7 +68,8 @@ def _pairs(a: Path, b: Path) -> dict[str, tuple[Path, Path]]:
 def _words(side: str, result: Difference) -> str:
     sizes = f"A {result.a_lines} lines, B {result.b_lines} lines"
     if result.equal or result.first is None:
-        return f"{side}: equal ({sizes})"
+        nothing = not (result.a_lines or result.b_lines)
+        return f"{side}: {'nothing to compare' if nothing else 'equal'} ({sizes})"
     places = "one place" if result.divergences == 1 else f"{result.divergences} places"
     lines = [f"{side}: differs in {places} ({sizes}); the first:"]
     lines += [_row(" ", line) for line in result.first.before]

@@ -77,7 +77,7 @@ class RunResults(msgspec.Struct, kw_only=True):
     `findings`: what fails the run besides its items, a line each (known issues that are stale,
     a run in which nothing ran). `issues`: reference of each known issue, by its name. `exit`:
     pytest's exit status. `not_run`: selected cells without an item's verdict, since the run was
-    stopped.
+    stopped. `tests`: how many items there are, so that one which is lost from the file is missed.
     """
 
     schema: int = SCHEMA
@@ -88,6 +88,7 @@ class RunResults(msgspec.Struct, kw_only=True):
     issues: dict[str, str] = {}
     not_run: list[str] = []
     exit: int
+    tests: int | None = None
 
 
 def count(items: Iterable[ItemResult]) -> Counter[Verdict]:
@@ -108,6 +109,7 @@ def by_pair(items: Iterable[ItemResult]) -> dict[tuple[str, str], list[ItemResul
 
 def write(folder: Path, results: RunResults) -> None:
     """Write `results.json` in one step; raises EnvironmentFailure."""
+    results = msgspec.structs.replace(results, tests=len(results.items))
     files.write(folder / RESULTS, jsontext.encode(results), modes.of_files(folder))
 
 
@@ -115,6 +117,10 @@ def read(folder: Path) -> RunResults:
     """The results of a run; raises InputError."""
     file = files.within(folder, RESULTS)
     results = files.read_json(file, RunResults, "results", schema=SCHEMA)
+    if results.tests not in (None, len(results.items)):
+        raise InputError(
+            f"{file} is damaged: {len(results.items)} of {results.tests} tests are there"
+        )
     for item in results.items:
         if item.cell and (lacking := set(PLACE) - item.coordinates.keys()):
             axes = ", ".join(sorted(lacking))

@@ -179,7 +179,7 @@ def trace_record(vm: VM, patterns: tuple[str, ...]) -> TraceRecord:
         enabled=sorted(vm.trace.log.enabled),
         unmatched=list(tracing.resolve(vm.build, patterns).unmatched),
     )
-    if vm.files.trace.exists():
+    if vm.files.trace.is_file():  # what else may be there is told by `VM.problems`
         record.volume = vm.trace.log.volume
         record.perturbing = is_perturbing(record.volume)
     return record

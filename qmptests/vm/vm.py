@@ -313,6 +313,9 @@ class VM:
         found = {**self.console.problems, self.files.qmp: self.monitor.transcript_problem}
         if self.emulation is not None:
             found[self.files.vfio] = self.emulation.log_problem
+        for path in (self.files.stderr, self.files.trace):
+            if path.exists() and not path.is_file():
+                found[path] = "something else was put into its place"
         if not self.files.stderr.exists():
             found[self.files.stderr] = "was removed while it was written"
         lost = {path: problem for path, problem in found.items() if problem}

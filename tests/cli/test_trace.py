@@ -64,6 +64,21 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
         assert "\n" not in str(error)
 
 
+def test_logs_without_a_line_are_not_equal(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for side in ("source", "destination"):
+            (tmp_path / folder / f"{side}.trace.log").touch()
+    error = diff(tmp_path / "a", tmp_path / "b").exception
+    assert isinstance(error, InputError)
+    assert "have no lines to compare; was tracing on" in str(error)
+    for folder in ("a", "b"):
+        shutil.copy(OLD / "source.trace.log", tmp_path / folder)
+    result = diff(tmp_path / "a", tmp_path / "b")
+    assert result.exit_code == 0
+    assert "destination: nothing to compare (A 0 lines, B 0 lines)" in result.output
+
+
 def test_unknown_options_exit_2() -> None:
     assert diff(OLD, NEW, "--context", 0).exit_code == 2
     assert diff(OLD).exit_code == 2

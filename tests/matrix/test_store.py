@@ -33,6 +33,7 @@ RESULTS = RunResults(
     issues={"stuck": "https://gitlab.com/qemu-project/qemu/-/issues/1"},
     not_run=["t.py::test[y]"],
     exit=1,
+    tests=2,
 )
 
 
@@ -52,6 +53,16 @@ def axes(real_builds: list[Build]) -> Axes:
 def matrix(axes: Axes) -> store.Matrix:
     found = select(cells(axes), "pairwise", [expression.parse(EXPRESSION)])
     return store.make(axes, found, "pairwise", [EXPRESSION])
+
+
+def test_a_test_that_is_lost_from_the_results_is_missed(tmp_path: Path) -> None:
+    results.write(tmp_path, RESULTS)
+    file = tmp_path / results.RESULTS
+    whole = msgspec.json.decode(file.read_bytes())
+    for items in (whole["items"][1:], whole["items"] * 2):
+        file.write_bytes(msgspec.json.encode({**whole, "items": items}))
+        with pytest.raises(InputError, match=f"is damaged: {len(items)} of 2 tests are there"):
+            results.read(tmp_path)
 
 
 @pytest.fixture

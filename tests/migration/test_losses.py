@@ -86,6 +86,22 @@ class TakeAway(Observer):
             os.truncate(run.folder / "destination.qmp.jsonl", 0)
 
 
+class PutFolder(Observer):
+    """Fault: a folder gets the name of a log."""
+
+    async def reached(self, phase: Phase, run: Run) -> None:
+        if phase is Phase.ENDED:
+            (run.folder / "source.trace.log").unlink()
+            (run.folder / "source.trace.log").mkdir()
+
+
+def test_a_folder_in_the_place_of_a_log_is_told(migration: Callable[..., Migration]) -> None:
+    outcome = migration(vm="none").run(PutFolder())
+    assert outcome.completed
+    problem = "source.trace.log: something else was put into its place"
+    assert problem in outcome.record.evidence_problems
+
+
 def test_files_that_are_taken_away_are_told(migration: Callable[..., Migration]) -> None:
     outcome = migration(vm="none").run(TakeAway())
     assert outcome.completed
