@@ -6,6 +6,7 @@ So it is with what somebody else takes away while the file is written.
 """
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -28,22 +29,22 @@ def words(lines: int, why: str) -> str:
 class Kept:
     """A file that only grows. Unbuffered, so that a killed process loses nothing.
 
-    `opens`: its descriptor, asked for when there is something to write; it raises OSError where
-    that can't be. `gap`: the line that stands for lost ones. `lost`: how many lines are missing,
-    `why`: the first reason.
+    `opens`: its descriptor, which is closed with it, or what opens it when there is something to
+    write, and raises OSError where that can't be. `gap`: the line that stands for lost ones.
+    `lost`: how many lines are missing, `why`: the first reason.
     """
 
     def __init__(
-        self, opens: Callable[[], int], gap: Callable[[int, str], bytes] = json_gap
+        self, opens: Callable[[], int] | int, gap: Callable[[int, str], bytes] = json_gap
     ) -> None:
         self.lost = 0
         self.why = ""
         self._opens = opens
         self._gap = gap
-        self._fd = -1
+        self._fd = opens if isinstance(opens, int) else -1
         #: How much of the file is ours, and whether it had a name.
         self._size = 0
-        self._named = False
+        self._named = self._fd >= 0 and os.fstat(self._fd).st_nlink > 0
         self._taken = ""
         #: Lost lines that the file does not tell of yet.
         self._untold = 0
@@ -93,6 +94,8 @@ class Kept:
         written = 0
         try:
             if self._fd < 0:
+                if isinstance(self._opens, int):
+                    raise OSError(errno.EBADF, "closed")
                 self._fd = self._opens()
                 self._named = os.fstat(self._fd).st_nlink > 0
             while written < len(data):

@@ -74,6 +74,16 @@ def test_lines_that_never_find_room_are_counted_all_the_same() -> None:
     assert kept.problem == "lost 3 lines: No space left on device"
 
 
+def test_a_descriptor_is_closed_though_nothing_was_written(tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path / "x", FLAGS, 0o600)
+    kept = Kept(descriptor)
+    kept.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    kept.append(b"one\n")
+    assert kept.problem == "lost 1 line: closed"
+
+
 def test_what_somebody_takes_away_is_told(tmp_path: Path) -> None:
     paths = {how: tmp_path / how for how in ("left", "cut", "removed")}
     files = {how: Kept(partial(os.open, path, FLAGS, 0o600)) for how, path in paths.items()}

@@ -34,7 +34,7 @@ class Transcript:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EnvironmentFailure(f"cannot write {path}: {error.strerror}") from error
-        self._file: Kept | None = Kept(lambda: fd)
+        self._file: Kept | None = Kept(fd)
         self.problem = ""
 
     def sent(self, message: dict[str, Any]) -> None:

@@ -154,7 +154,7 @@ def _open_log(path: str) -> Kept:
         os.set_blocking(descriptor, True)
     except OSError as error:
         raise OSError(error.errno, f"{path}: {error.strerror}") from error
-    return Kept(lambda: descriptor)
+    return Kept(descriptor)
 
 
 if __name__ == "__main__":

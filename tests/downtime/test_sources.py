@@ -129,7 +129,7 @@ def test_an_event_that_was_read_late_is_no_step_of_the_clock(folder: Path) -> No
 def test_repeated_calls_stand_where_they_began(tmp_path: Path) -> None:
     path = tmp_path / "source.vfio.jsonl"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    log = Writer(Kept(lambda: descriptor), {"devices": HEADER["devices"]})
+    log = Writer(Kept(descriptor), {"devices": HEADER["devices"]})
     began = time.time_ns() - 10 * 10**9
     for number in range(3):
         log.call("vf0", Call("data-size"), Answer(), began + number * 1_000_000)

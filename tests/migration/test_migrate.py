@@ -128,6 +128,9 @@ def test_a_qemu_that_does_not_start_says_why(
         outcome.record.error
     )
     assert words in "".join([outcome.record.error, *outcome.record.error_tail])
+    numbers = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    left = [path for path in numbers if path.readlink().is_relative_to(outcome.folder.parent)]
+    assert not left
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ SIZE = Made("data-size")
 def write(path: Path) -> None:
     """A log as a supervisor writes it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    log = Writer(Kept(lambda: descriptor), DEVICES)
+    log = Writer(Kept(descriptor), DEVICES)
     log.call("vf0", STATE, Answer(), 1_000_000_000)
     log.call("vf1", STATE, Answer(errno=errno.EIO), 2_000_000_000)
     for number in range(4):
