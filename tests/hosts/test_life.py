@@ -3,14 +3,12 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from qmptests import eventloop
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import Guard, LocalHost, life, wait
-from qmptests.hosts.strays import kill_strays
 
 
 class Helper:
@@ -35,18 +33,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life, "SILENT_S", 0.3)
     monkeypatch.setattr(life, "AGAIN_S", 0.01)
     monkeypatch.setattr(life, "MOMENT_S", 0.1)
-
-
-@pytest.fixture
-def host() -> Iterator[LocalHost]:
-    async def make() -> LocalHost:
-        return LocalHost()
-
-    host = eventloop.run(make())
-    yield host
-    host.close()
-    assert kill_strays(host.marker) == []
-    assert not host.scratch.exists()
 
 
 @pytest.mark.usefixtures("impatient")

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,6 @@ import pytest
 from qmptests import eventloop
 from qmptests.errors import EnvironmentFailure
 from qmptests.hosts import LocalHost, ProcessDied, WaitTimeout, wait
-from qmptests.hosts.strays import kill_strays
-
-
-@pytest.fixture
-def host() -> Iterator[LocalHost]:
-    async def make() -> LocalHost:
-        return LocalHost()
-
-    host = eventloop.run(make())
-    yield host
-    host.close()
-    assert kill_strays(host.marker) == []
-    assert not host.scratch.exists()
 
 
 def test_exit_status_is_reported(host: LocalHost) -> None:
